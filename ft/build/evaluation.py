@@ -1,0 +1,71 @@
+"""From a run folder to what ``ft.evaluate`` runs."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from lightning.pytorch import Trainer
+from omegaconf import DictConfig, OmegaConf
+from torch.utils.data import DataLoader
+
+from ft.build.data import build_data
+from ft.build.run import build_model, build_module, build_plugins
+from ft.build.trainer import lightning_quiet
+from ft.checkpoint.load import load_weights
+from ft.data.batch import Batch
+from ft.errors import UserError, one_of
+from ft.instantiate import check_targets, instantiate
+from ft.module import FineTuner
+from ft.run_folder import RunFolder
+from ft.tasks.task import Task
+
+
+@dataclass
+class Evaluation:
+    """Everything the evaluation of a run needs."""
+
+    folder: RunFolder
+    split: str
+    checkpoint: str
+    module: FineTuner
+    loader: DataLoader[Batch]
+    trainer: Trainer
+
+
+def build_evaluation(composed: DictConfig) -> Evaluation:
+    """Builds what ``ft.evaluate`` runs: the run's own config, its best weights, one split.
+
+    Raises:
+        UserError: There is no such run, checkpoint or split.
+    """
+    lightning_quiet()
+    wishes = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(wishes, dict)
+    if not wishes["run"]:
+        raise UserError("ft.evaluate needs run=RUN_FOLDER, or run=last.")
+    folder = RunFolder.find(wishes["run"], runs_dir=wishes["runs_dir"], key="run")
+    config: Any = OmegaConf.to_container(OmegaConf.load(folder.config), resolve=True)
+    check_targets(config)
+    for key in ("batch_size", "num_workers"):
+        config["data"][key] = config["data"][key] if wishes[key] is None else wishes[key]
+    plugins = build_plugins(config["plugins"])
+    task: Task = instantiate(config["task"], "task")
+    task.load_state_dict(json.loads((folder.path / "classes.json").read_text(encoding="utf-8")))
+    data = build_data(config, task, fit_labels=False)
+    one_of(wishes["split"], data.splits, "split")
+    model = build_model(config, task, data, load_weights=False)
+    module = build_module(config, model, task, data, plugins)
+    checkpoint = folder.checkpoint("best")
+    load_weights(checkpoint, module)
+    # Bad images are then looked up under the split that is evaluated, whatever Lightning calls its loop.
+    module.bad_images.names = {**module.bad_images.names, "test": data.splits[wishes["split"]].names}
+    loader = data.loaders(model.input_spec, [], seed=0).evaluation_loader(wishes["split"])
+    trainer = Trainer(
+        accelerator=wishes["accelerator"],
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+    )
+    return Evaluation(folder, wishes["split"], checkpoint.name, module, loader, trainer)

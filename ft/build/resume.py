@@ -1,0 +1,45 @@
+"""``resume=RUN``: the run's own config, with what the command line says on top."""
+
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from ft.errors import UserError
+from ft.run_folder import RunFolder
+
+
+def resumed_config(composed: DictConfig) -> tuple[RunFolder | None, dict[str, Any]]:
+    """The folder to go on in, if there is one, and the config to build.
+
+    Raises:
+        UserError: There is no such run or it has no checkpoint, or a group is to be changed.
+    """
+    if not composed.resume:
+        choices = {group: choice for group, choice in HydraConfig.get().runtime.choices.items() if "/" not in group}
+        return None, {**_plain(composed), "choices": choices}
+    folder = RunFolder.find(composed.resume, runs_dir=composed.runs_dir, key="resume")
+    folder.checkpoint("last")
+    config = OmegaConf.load(folder.config)
+    loader = GlobalHydra.instance().config_loader()
+    groups = loader.list_groups("")
+    overrides = OverridesParser.create(config_loader=loader).parse_overrides(list(HydraConfig.get().overrides.task))
+    for override in overrides:
+        key = override.key_or_group
+        if key in ("resume", "runs_dir"):
+            continue
+        if key in groups:
+            raise UserError(
+                f"resume={composed.resume} goes on with the run's own config, so {key} cannot be another choice. "
+                f"Single values may change, such as trainer.max_epochs=10."
+            )
+        OmegaConf.update(config, key, OmegaConf.select(composed, key), force_add=True)
+    assert isinstance(config, DictConfig)
+    return folder, _plain(config)
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    content: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    return content

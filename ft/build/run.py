@@ -1,0 +1,196 @@
+"""From a composed config to a run: reads the keys, checks what only the whole config can tell, calls plain Python."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from omegaconf import DictConfig, OmegaConf
+
+from ft.build.data import Data, build_data
+from ft.build.full_batch_rules import refuse_with_full_batch
+from ft.build.resume import resumed_config
+from ft.build.trainer import build_trainer, lightning_quiet, process_rank
+from ft.checkpoint.keep import KeepCheckpoints
+from ft.data.module import DataModule
+from ft.data.randomness import seed_global_generators
+from ft.errors import UserError, one_of, require
+from ft.instantiate import check_targets, instantiate, instantiate_later, locate
+from ft.module import FineTuner
+from ft.optim.options import OptimizerOptions, ScheduleOptions
+from ft.phases.plan import start_value
+from ft.plugin import Plugin
+from ft.run_folder import RunFolder
+from ft.show.metrics_csv import MetricsCsv
+from ft.tasks.task import Task
+
+# Keys of the optimizer's config that are ours; the others are its constructor's.
+GROUP_KEYS = ("lr", "weight_decay", "layer_decay", "head_lr_scale", "full_batch", "single_group")
+
+
+@dataclass
+class Run:
+    """Everything a training run needs."""
+
+    config: dict[str, Any]
+    folder: RunFolder
+    resumed: bool
+    data: Data
+    loaders: DataModule
+    module: FineTuner
+    trainer: Trainer
+    metrics: MetricsCsv
+    checkpoints: KeepCheckpoints
+
+
+def build(composed: DictConfig) -> Run:
+    """Builds a training run; the run folder is the last thing that is made.
+
+    Raises:
+        UserError: Anything the user can mend.
+    """
+    lightning_quiet()
+    folder, config = resumed_config(composed)
+    resumed = folder is not None
+    folder = folder or RunFolder.plan(config["runs_dir"])
+    check_targets(config)
+    seed_global_generators(config["seed"], "build")
+    plugins = build_plugins(config["plugins"])
+    task: Task = instantiate(config["task"], "task")
+    data = build_data(config, task)
+    model = build_model(config, task, data, load_weights=not resumed)
+    loaders = data.loaders(model.input_spec, plugins, seed=config["seed"])
+    module = build_module(config, model, task, data, plugins)
+    trainer, metrics, checkpoints = build_trainer(config, folder, task, plugins)
+    if module.optimizer_options.full_batch:
+        refuse_with_full_batch(module, trainer, data, plugins)
+    if not resumed and process_rank() == 0:
+        folder.create()
+        folder.config.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
+        folder.write_json("classes.json", task.state_dict())
+    return Run(config, folder, resumed, data, loaders, module, trainer, metrics, checkpoints)
+
+
+def build_plugins(config: dict[str, Any]) -> list[Plugin]:
+    """One plugin for every entry, in order.
+
+    Raises:
+        UserError: An entry has no ``_target_``, or is not a plugin.
+    """
+    plugins = []
+    for name, entry in (config or {}).items():
+        if not isinstance(entry, dict) or "_target_" not in entry:
+            raise UserError(
+                f"plugins.{name} has settings but is not switched on: add {name} to plugins=[...], or remove them."
+            )
+        plugin = instantiate(entry, f"plugins.{name}")
+        if not isinstance(plugin, Plugin):
+            raise UserError(f"plugins.{name}._target_={entry['_target_']} is not an ft.Plugin.")
+        plugins.append(plugin)
+    return plugins
+
+
+def build_model(config: dict[str, Any], task: Task, data: Data, *, load_weights: bool) -> Any:
+    """The model; what was found out about its weights is written into the config.
+
+    Args:
+        config: The whole config; its section ``model`` is completed.
+        task: Says how many outputs there are.
+        data: Suggests an input size.
+        load_weights: Off where a checkpoint's weights are loaded afterwards.
+
+    Raises:
+        UserError: ``model.num_classes`` contradicts the data, or the model cannot be built.
+    """
+    settings = config["model"]
+    given = settings["num_classes"]
+    if given is not None and given != task.num_outputs:
+        names = ", ".join(task.classes[:5]) + (", ..." if task.num_outputs > 5 else "")
+        raise UserError(f"model.num_classes={given}, but the data has {task.num_outputs} ({names}). Leave it out.")
+    arguments = {key: value for key, value in settings.items() if key not in ("num_classes", "open", "found")}
+    if not load_weights and "weights" in arguments:
+        arguments["weights"] = "none"
+    model = instantiate(arguments, "model", num_outputs=task.num_outputs, suggested=data.suggested)
+    if hasattr(model, "weights"):
+        # So that a resumed run, an evaluation and a reader see what was used, not what was wished for.
+        spec = model.input_spec
+        settings.setdefault("found", str(model.weights))
+        settings["kwargs"] = {**model.weights.card.get("model_kwargs", {}), **settings["kwargs"]}
+        settings["input"] = {
+            "mean": list(spec.mean),
+            "std": list(spec.std),
+            "interpolation": spec.interpolation,
+            "crop_pct": spec.crop_pct,
+        }
+        settings["img_size"] = spec.height if spec.height == spec.width else None
+    return model
+
+
+def build_module(config: dict[str, Any], model: Any, task: Task, data: Data, plugins: list[Plugin]) -> FineTuner:
+    """The LightningModule.
+
+    Raises:
+        UserError: ``model.open`` names no stage of the model, or the optimizer or schedule does not fit.
+    """
+    names = [stage.name for stage in model.stages()]
+    opened = start_value(config["model"]["open"], names)
+    if config["model"].get("found") == "random":
+        # A frozen backbone that has learned nothing is of no use: every stage is open, and the run says so.
+        opened = frozenset(names)
+    return FineTuner(
+        model,
+        task,
+        optimizer=optimizer_options(config["optimizer"], config["choices"].get("optimizer")),
+        schedule=schedule_options(config["schedule"]),
+        plugins=plugins,
+        start_open=opened,
+        bad_images=data.bad_images,
+        seed=config["seed"],
+    )
+
+
+def optimizer_options(config: dict[str, Any], choice: str | None) -> OptimizerOptions:
+    """Divides the optimizer's config into what the groups need and what its constructor takes.
+
+    Args:
+        config: The group ``optimizer``.
+        choice: Name of its YAML, for messages.
+
+    Raises:
+        UserError: A value is out of range; found by building it once for a parameter of no importance.
+    """
+    for key in GROUP_KEYS:
+        require(key in config, f"optimizer.{key}", "must be in the optimizer's YAML", "nothing")
+    ours = {key: config[key] for key in GROUP_KEYS}
+    rest = {key: value for key, value in config.items() if key not in GROUP_KEYS}
+    target = locate(config["_target_"], "optimizer")
+    # Weight decay reaches the optimizer with each group, so its constructor need not know of it.
+    make = instantiate_later({**rest, "lr": config["lr"]}, "optimizer")
+
+    def build_optimizer(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        try:
+            return make(params=groups)
+        except UserError:
+            raise
+        except (ValueError, TypeError) as error:
+            raise UserError(f"optimizer: {error}.") from error
+
+    options = OptimizerOptions(build_optimizer, name=str(rest.get("name") or choice or target.__name__), **ours)
+    build_optimizer([{"params": [torch.nn.Parameter(torch.zeros(1))]}])
+    return options
+
+
+def schedule_options(config: dict[str, Any]) -> ScheduleOptions:
+    """Divides the schedule's config into when it is asked and what it is told.
+
+    Raises:
+        UserError: A value is out of range; found by asking it once.
+    """
+    settings = dict(config)
+    unit = settings.pop("unit")
+    one_of(unit, ("epoch", "step"), "schedule.unit")
+    watching = {key: settings.pop(key) for key in ("patience", "cooldown") if key in settings}
+    options = ScheduleOptions(instantiate_later(settings, "schedule"), unit, **watching)
+    for step in (0, 1):
+        options.at(step, total_steps=1, steps_per_epoch=1, watched=[], mode="max")
+    return options

@@ -1,0 +1,142 @@
+"""Lightning's Trainer: device and precision as the machine allows, our checkpoints, the loggers and progress."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from ft.checkpoint.keep import KeepCheckpoints
+from ft.checkpoint.lightning_io import FolderCheckpointIO
+from ft.errors import UserError, did_you_mean
+from ft.instantiate import instantiate
+from ft.plugin import Plugin
+from ft.run_folder import RunFolder
+from ft.show.metrics_csv import MetricsCsv
+from ft.show.progress import Clock, PlainProgress
+from ft.tasks.task import Task
+
+# Lightning logger -> extra that brings what it needs
+EXTRAS = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
+
+
+def build_trainer(
+    config: dict[str, Any], folder: RunFolder, task: Task, plugins: list[Plugin]
+) -> tuple[Trainer, MetricsCsv, KeepCheckpoints]:
+    """The trainer with everything that listens to it.
+
+    Raises:
+        UserError: A device that is absent, a value Lightning refuses, a logger whose extra is missing.
+    """
+    settings = dict(config["trainer"])
+    if settings["precision"] == "auto":
+        settings["precision"] = automatic_precision(settings["accelerator"])
+    if settings["strategy"] == "ddp":
+        # A constructor flag: it cannot be changed when a plugin freezes a stage later on.
+        frozen = config["model"]["open"] != "all" or any(True for _ in plugins)
+        settings["strategy"] = DDPStrategy(find_unused_parameters=frozen)
+    if config["optimizer"]["full_batch"] and str(settings["precision"]).startswith("16"):
+        # Checked here: on a CPU Lightning would turn it into bf16 with a warning.
+        raise UserError(
+            f"trainer.precision={settings['precision']} needs a gradient scaler, which does not go with "
+            f"optimizer={config['choices'].get('optimizer')}: half precision is only for mini-batches. Set 32-true."
+        )
+    metrics = MetricsCsv(folder.path / "metrics.csv")
+    checkpoints = KeepCheckpoints(folder.checkpoints, metric=task.metric, mode=task.mode)
+    bar = RichProgressBar(leave=True) if sys.stdout.isatty() else PlainProgress()
+    try:
+        trainer = Trainer(
+            **settings,
+            callbacks=[*plugins, Clock(), bar, checkpoints],
+            logger=[metrics, *build_loggers(config["logger"], folder)],
+            plugins=[FolderCheckpointIO()],
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"trainer: {_first_line(error)}.{_hint(error, settings)}") from error
+    return trainer, metrics, checkpoints
+
+
+@contextmanager
+def lightning_refusals() -> Iterator[None]:
+    """What Lightning only finds out when it starts, such as a limit of less than one batch, as a user's mistake."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {_first_line(error)}.") from error
+
+
+def build_loggers(config: dict[str, Any], folder: RunFolder) -> list[Logger]:
+    """Loggers besides the CSV file, which is always written.
+
+    Raises:
+        UserError: The package behind one is not installed; the message names the extra.
+    """
+    loggers = []
+    for name, entry in (config or {}).items():
+        # Each YAML that wants to write into the run folder says so with this word.
+        entry = {key: str(folder.path) if value == "RUN_FOLDER" else value for key, value in entry.items()}
+        try:
+            loggers.append(instantiate(entry, f"logger.{name}"))
+        except ModuleNotFoundError as error:
+            extra = EXTRAS.get(name, name)
+            raise UserError(
+                f"logger={name} needs the extra {extra}: pip install -c constraints.txt -e '.[{extra}]' ({error})."
+            ) from None
+    return loggers
+
+
+def automatic_precision(accelerator: str) -> str:
+    """``bf16-mixed`` on a GPU that has it, 32 bits elsewhere."""
+    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+
+
+def process_rank() -> int:
+    """This process's rank, before Lightning has set anything up."""
+    return next((int(os.environ[name]) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), 0)
+
+
+def lightning_quiet() -> None:
+    """Lightning's tips and warnings about what ft has decided on purpose stay out of sight."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning", "timm"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for message in (
+        "The '.*_dataloader' does not have many workers",  # images in memory need none
+        "The number of training batches .* is smaller than the logging interval",  # everything is logged by epoch
+        "Checkpoint directory .* exists and is not empty",  # that of a resumed run
+        "You're resuming from a checkpoint that ended before the epoch ended",  # the sampler goes on where it was
+        "You have overridden .* in `LightningModule`",
+        "No (positive|negative) samples (in|found in) target",  # a small split lacks a class; its AUROC counts as 0
+        "`training_step` returned `None`",  # a batch of which no image could be read
+        ".*isinstance.treespec, LeafSpec.* is deprecated",  # Lightning 2.6.6 with torch 2.15
+        ".*lr_scheduler.step.* before .*optimizer.step",  # the first LambdaLR factor is set before the first step
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].replace("`", "").rstrip(".")
+
+
+def _hint(error: Exception, settings: dict[str, Any]) -> str:
+    text = str(error)
+    if "accelerator" in text or "CUDA" in text or "GPU" in text or "gpu" in text:
+        return " Set trainer.accelerator=auto, or trainer=cpu."
+    if "unexpected keyword argument" in text:
+        given = text.rpartition("'")[0].rpartition("'")[2]
+        return did_you_mean(given, [key for key in settings if key != given])
+    return ""

@@ -1,0 +1,59 @@
+"""Which checkpoints a run keeps: ``best`` by the task's metric, and ``last``.
+
+Not Lightning's ``ModelCheckpoint``: it (2.6.6) writes ``last`` only when ``best`` has improved too.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+
+class KeepCheckpoints(Checkpoint):
+    """Writes ``last`` at the end of each epoch, ``best`` when the metric has improved, ``last`` on Ctrl-C.
+
+    Args:
+        folder: Where both go.
+        metric: Name of the logged value.
+        mode: ``max`` or ``min``.
+    """
+
+    def __init__(self, folder: Path, *, metric: str, mode: str) -> None:
+        self.folder = folder
+        self.metric = metric
+        self.sign = 1.0 if mode == "max" else -1.0
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # After validation, and after the module and the plugins have seen its result. Lightning counts the epoch as
+        # processed but not completed here; resuming from this point starts the next one.
+        if self._improved(trainer):
+            trainer.save_checkpoint(self.folder / "best")
+        trainer.save_checkpoint(self.folder / "last")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        # Inside an epoch: resuming goes on with the batch after the last one that was trained on.
+        if isinstance(exception, KeyboardInterrupt) and trainer.training and trainer.global_step > 0:
+            trainer.save_checkpoint(self.folder / "last")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+
+    def _improved(self, trainer: Trainer) -> bool:
+        value = trainer.callback_metrics.get(self.metric)
+        if value is None:
+            return False
+        # A metric that is no number never beats one that is, but the first epoch has to leave a checkpoint.
+        score = self.sign * float(value)
+        score = -math.inf if math.isnan(score) else score
+        # Of two epochs with the same score the later one: it was trained longer, and at a lower rate.
+        if self.best is not None and score < self.sign * self.best:
+            return False
+        self.best, self.best_epoch = float(value), trainer.current_epoch
+        return True

@@ -1,0 +1,62 @@
+"""What every verb shares: Hydra around it, and mistakes told in one to three lines with exit code 2."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Before Hydra is imported: with it, Hydra raises its errors instead of printing them and ending the process.
+os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from ft.command.help import show_help
+from ft.command.mistakes import check_types, explain
+from ft.command.search_path import register
+from ft.errors import UserError
+
+CONF = Path(__file__).parent.parent.parent / "conf"
+USER_ERROR, INTERRUPTED = 2, 130
+
+
+def run_verb(verb: Callable[[DictConfig], Any], config_name: str) -> None:
+    """Composes the config from the command line and calls the verb with it.
+
+    Args:
+        verb: Gets the composed config; heavy imports are its own.
+        config_name: The YAML in ``conf`` without its ending.
+    """
+
+    def checked(config: DictConfig) -> Any:
+        try:
+            check_types(config, config_name)
+            return verb(config)
+        except (UserError, OmegaConfBaseException) as error:
+            if HydraConfig.get().mode is RunMode.MULTIRUN:
+                raise  # The other jobs of a sweep go on; Hydra raises it again at the end.
+            raise SystemExit(_tell(str(error))) from None
+
+    register()
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        show_help(CONF, config_name)
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(checked)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SystemExit(_tell(explain(error, CONF, config_name))) from None
+    except UserError as error:
+        raise SystemExit(_tell(str(error))) from None
+    except PermissionError as error:
+        raise SystemExit(_tell(f"{error.filename}: {error.strerror}. If runs go there, set runs_dir.")) from None
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _tell(message: str) -> int:
+    print(f"ft: {message}", file=sys.stderr)
+    return USER_ERROR

@@ -1,0 +1,65 @@
+"""From a Pillow image to the model's pixels. Evaluation is one resize, one crop, and nothing else."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from ft.data.images import to_mode
+from ft.errors import one_of
+from ft.input_spec import InputSpec
+
+Transform = Callable[[Image.Image], Tensor]
+
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class EvaluationTransform:
+    """Resizes the shorter side to ``size / crop_pct`` with Pillow, then crops the centre.
+
+    The same for validation, test and prediction, and for training as long as no plugin augments.
+    """
+
+    spec: InputSpec
+
+    def __post_init__(self) -> None:
+        one_of(self.spec.interpolation, RESAMPLING, "model.interpolation")
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Returns ``(C, H, W)`` ``uint8``."""
+        spec = self.spec
+        image = to_mode(image, spec.pillow_mode)
+        scale = max(
+            math.floor(spec.height / spec.crop_pct) / image.height, math.floor(spec.width / spec.crop_pct) / image.width
+        )
+        size = (max(spec.width, round(image.width * scale)), max(spec.height, round(image.height * scale)))
+        if size != image.size:
+            image = image.resize(size, RESAMPLING[spec.interpolation])
+        left, top = (size[0] - spec.width) // 2, (size[1] - spec.height) // 2
+        return F.pil_to_tensor(image.crop((left, top, left + spec.width, top + spec.height)))
+
+
+def normalize(images: Tensor, spec: InputSpec) -> Tensor:
+    """``uint8`` images to what the backbone was trained on; on the device, where it costs a quarter of the transfer.
+
+    Args:
+        images: ``(B, C, H, W)`` ``uint8``; floats are returned as they are.
+        spec: Gives mean and std.
+    """
+    if images.dtype != torch.uint8:
+        return images
+    mean = torch.tensor(spec.mean, device=images.device).view(1, -1, 1, 1)
+    std = torch.tensor(spec.std, device=images.device).view(1, -1, 1, 1)
+    # Channels last in memory: convolutions, depthwise ones above all, then train up to 1.7 times as fast on CPUs too.
+    images = images.to(memory_format=torch.channels_last)
+    return images.float().div_(255).sub_(mean).div_(std)

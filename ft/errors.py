@@ -1,0 +1,49 @@
+"""What a user's mistake looks like: what was given, what the rule is, which config key to change."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class UserError(ValueError):
+    """A mistake the user can mend; shown as its message alone, without a traceback, with exit code 2."""
+
+
+def require(condition: bool, key: str, rule: str, got: Any) -> None:
+    """Refuses a config value.
+
+    Args:
+        condition: Whether the value keeps the rule.
+        key: The config key to change, such as ``model.head.drop_rate``.
+        rule: What the value must be, such as ``must be in [0, 1)``.
+        got: The value that was given.
+
+    Raises:
+        UserError: ``condition`` is false.
+    """
+    if not condition:
+        raise UserError(f"{key} {rule}, got {got!r}.")
+
+
+def nearest(name: str, candidates: Iterable[str], count: int = 3) -> list[str]:
+    """The ``count`` candidates most like ``name``, the likeliest first; empty when none is alike."""
+    by_lower = {candidate.lower(): candidate for candidate in candidates}
+    return [by_lower[found] for found in difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.5)]
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """A sentence that names the nearest candidates, or the empty string."""
+    found = nearest(name, candidates)
+    return f" Did you mean {' or '.join(found)}?" if found else ""
+
+
+def one_of(value: Any, choices: Iterable[str], key: str) -> None:
+    """Refuses a value that is not among the choices, naming the nearest.
+
+    Raises:
+        UserError: ``value`` is not in ``choices``.
+    """
+    names = list(choices)
+    if value not in names:
+        hint = did_you_mean(str(value), names)
+        raise UserError(f"{key}={value} is not a choice: it must be one of {', '.join(names)}.{hint}")

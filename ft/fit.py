@@ -1,0 +1,80 @@
+"""Runs a built run to its end: train, test the best checkpoint, write the summary."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from ft.build.run import Run
+from ft.build.trainer import lightning_refusals
+from ft.checkpoint.load import load_weights
+from ft.checkpoint.manifest import verify
+from ft.run_folder import ENVIRONMENT, RunFolder
+from ft.show.console import closing_table, header, random_weights_warning
+from ft.show.progress import Clock
+
+
+def fit(run: Run, *, started: float) -> float | None:
+    """Trains and tests.
+
+    Args:
+        run: From ``build``.
+        started: When the user's wait began, as ``time.time()`` tells it.
+
+    Returns:
+        The task's metric at the best epoch; ``None`` in processes that are not the first, and without validation.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C, when the run folder is complete.
+    """
+    first = run.trainer.is_global_zero
+    if first:
+        header(run)
+    checkpoint = None
+    if run.resumed:
+        checkpoint = run.folder.last
+        run.metrics.forget_from(verify(checkpoint)["epoch"] + 1)
+    os.environ[ENVIRONMENT] = str(run.folder.path)
+    try:
+        with lightning_refusals():
+            run.trainer.fit(run.module, run.loaders, ckpt_path=checkpoint)
+    except SystemExit:
+        # Lightning's answer to Ctrl-C, after the callbacks have written their last checkpoint.
+        if first:
+            finish(run, "interrupted", {}, started)
+        raise KeyboardInterrupt from None
+    finally:
+        os.environ.pop(ENVIRONMENT, None)
+    # Under torchrun every process has made up its own name; the first one's is the run's.
+    run.folder = RunFolder(Path(run.trainer.strategy.broadcast(str(run.folder.path))))
+    tested: dict[str, Any] = {}
+    if run.config["test"] and "test" in run.data.splits and run.folder.best.is_dir():
+        load_weights(run.folder.best, run.module)
+        tested = dict(run.trainer.test(run.module, run.loaders, verbose=False)[0])
+    return finish(run, "finished", tested, started) if first else None
+
+
+def finish(run: Run, status: str, tested: dict[str, Any], started: float) -> float | None:
+    """Writes ``summary.json`` and ``metrics.csv``, and shows the closing table."""
+    run.metrics.save()
+    best = run.checkpoints.best_epoch
+    row = run.metrics.rows.get(best, {}) if best is not None else {}
+    clock = next(callback for callback in run.trainer.callbacks if isinstance(callback, Clock))  # pyright: ignore
+    summary = {
+        "status": status,
+        "best_epoch": best,
+        "epochs": run.trainer.current_epoch,
+        **{name: value for name, value in row.items() if name.startswith(("train/", "val/"))},
+        **{name: float(value) for name, value in tested.items()},
+        "seconds": round(time.time() - started, 2),
+        "images_per_second": round(clock.images_per_second, 2),
+        "weights": run.config["model"].get("found", "the model's own"),
+        "bad_images": len(run.data.bad_images.found),
+        "seed": run.config["seed"],
+    }
+    run.folder.write_json("summary.json", summary)
+    if run.data.bad_images.found:
+        run.folder.write_json("bad_images.json", run.data.bad_images.found)
+    closing_table(run, summary)
+    random_weights_warning(run)
+    return row.get(run.module.task.metric)

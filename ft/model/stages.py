@@ -1,0 +1,94 @@
+"""The ordered blocks of a model: what can be frozen, and where a model can be cut.
+
+    stem  stage1  stage2  stage3  stage4  head
+
+timm's ``group_matcher(coarse=True)`` defines them by parameter names; buffers, and modules that have neither
+(activations, dropout), follow the parameters they stand with.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from timm.models import group_parameters
+from torch import nn
+
+HEAD = "head"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage; all names are those of the whole model.
+
+    Attributes:
+        name: ``stem``, ``stage1`` ..., ``head``; ``body`` where timm cannot say.
+        parameters: Its parameters.
+        buffers: Its buffers.
+        modules: The modules that are in it whole, so that their train or eval mode is the stage's. A container that
+            reaches over several stages is in none.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    buffers: tuple[str, ...]
+    modules: tuple[str, ...]
+
+
+def backbone_stages(backbone: Any, prefix: str) -> list[Stage]:
+    """Stages of a timm backbone in the order data flows; the one stage ``body`` where timm has no matcher for it.
+
+    Args:
+        backbone: A timm model without classifier.
+        prefix: Name of the backbone in the whole model, with its dot: ``backbone.``.
+    """
+    names = [name for name, _ in backbone.named_parameters()]
+    if hasattr(backbone, "group_matcher"):
+        group_of = group_parameters(backbone, backbone.group_matcher(coarse=True), reverse=True)
+    else:
+        group_of = dict.fromkeys(names, 0)
+    module_group = _module_groups(backbone, group_of)
+    groups = sorted(set(group_of.values()))
+    titles = ["body"] if len(groups) == 1 else ["stem", *(f"stage{at}" for at in range(1, len(groups)))]
+    return [
+        Stage(
+            title,
+            tuple(prefix + name for name in names if group_of[name] == group),
+            tuple(
+                prefix + name
+                for name, _ in backbone.named_buffers()
+                # A buffer of the whole backbone (a rotary embedding's table) is needed from the first stage on.
+                if module_group.get(name.rpartition(".")[0], groups[0]) == group
+            ),
+            tuple(prefix + name for name, of in module_group.items() if of == group),
+        )
+        for title, group in zip(titles, groups, strict=True)
+    ]
+
+
+def head_stage(head: nn.Module, prefix: str) -> Stage:
+    """The new head, always last.
+
+    Args:
+        head: The module.
+        prefix: Its name in the whole model, with its dot.
+    """
+    return Stage(
+        HEAD,
+        tuple(prefix + name for name, _ in head.named_parameters()),
+        tuple(prefix + name for name, _ in head.named_buffers()),
+        tuple((prefix + name).rstrip(".") for name, _ in head.named_modules()),
+    )
+
+
+def _module_groups(backbone: nn.Module, group_of: dict[str, int]) -> dict[str, int]:
+    """The group of every module that belongs to exactly one."""
+    found: dict[str, int] = {}
+    # Modules without parameters stand with the module around them, or, at the top, with the one registered before:
+    # a ResNet's ``maxpool`` and a ViT's ``pos_drop`` come after their stem.
+    latest = min(group_of.values())
+    for name, _ in backbone.named_modules():
+        below = {group for other, group in group_of.items() if other.startswith(f"{name}.") or not name}
+        if len(below) == 1 and name:
+            found[name] = latest = below.pop()
+        elif not below:
+            found[name] = found.get(name.rpartition(".")[0], latest)
+    return found

@@ -1,0 +1,219 @@
+"""A timm backbone with a new head: the model's protocol (``forward``, ``stages``, ``split``, ``input_spec``)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import timm
+import torch
+from timm.data import resolve_model_data_config
+from timm.models import get_pretrained_cfg
+from torch import Tensor, nn
+
+from ft.errors import UserError, did_you_mean, require
+from ft.input_spec import MODES, InputSpec
+from ft.model.head import make_head
+from ft.model.pool import set_pool
+from ft.model.stages import HEAD, Stage, backbone_stages, head_stage
+from ft.model.weight_files import every_key_used, read_weights
+from ft.model.weights import Weights, find_weights
+
+OWN_KEYS = ("in_chans", "img_size", "drop_path_rate", "act_layer")
+
+
+class TimmModel(nn.Module):
+    """Images to logits.
+
+    Args:
+        backbone: A timm model without classifier.
+        pool: Pools its feature maps where timm cannot; ``None`` where it can.
+        head: Features ``(B, F)`` to logits ``(B, K)``.
+        input_spec: What the backbone was trained with.
+        weights: Where its weights came from.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, pool: nn.Module | None, head: nn.Module, input_spec: InputSpec, weights: Weights
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pool = pool
+        self.head = head
+        self.input_spec = input_spec
+        self.weights = weights
+        self._stages = [*backbone_stages(backbone, "backbone."), head_stage(head, "head.")]
+
+    def features(self, images: Tensor) -> Tensor:
+        """``(B, C, H, W)`` normalised images to pooled features ``(B, F)``."""
+        return pooled(self.backbone, self.pool, images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(B, C, H, W)`` normalised images to logits ``(B, K)``."""
+        return self.head(self.features(images))
+
+    def stages(self) -> list[Stage]:
+        """From the stem to the head; every parameter and buffer is in exactly one."""
+        return self._stages
+
+    def split(self, boundary: str) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] | None:
+        """``(prefix, suffix)`` with shared weights and ``suffix(prefix(x)) == forward(x)``.
+
+        Args:
+            boundary: Name of the first stage of the suffix.
+
+        Returns:
+            ``None`` where the model cannot be cut: anywhere but before the head.
+        """
+        return (self.features, self.head) if boundary == HEAD else None
+
+
+def pooled(backbone: Any, pool: nn.Module | None, images: Tensor) -> Tensor:
+    """``(B, C, H, W)`` normalised images to ``(B, F)``."""
+    return backbone(images) if pool is None else pool(backbone.forward_features(images))
+
+
+def timm_model(
+    *,
+    num_outputs: int,
+    name: str,
+    weights: str,
+    weights_dir: str | None,
+    in_chans: int,
+    img_size: int | None,
+    drop_path_rate: float | None,
+    act_layer: str | None,
+    kwargs: dict[str, Any],
+    input: dict[str, Any],
+    head: dict[str, Any],
+    suggested: dict[str, Any],
+) -> TimmModel:
+    """Builds the model and loads its weights.
+
+    Args:
+        num_outputs: ``K``.
+        name: Any timm name.
+        weights: ``auto``, ``required``, ``none``, or a file.
+        weights_dir: A folder of ``<timm name>.safetensors``.
+        in_chans: Input channels: 1, 3 or 4; pretrained weights are adapted as timm does.
+        img_size: Side in pixels; ``None`` takes what the data suggests, else what the weights were trained with.
+        drop_path_rate: In ``[0, 1)``; ``None`` leaves timm's default.
+        act_layer: Name of a timm activation; ``None`` leaves the model's own.
+        kwargs: Further arguments of ``timm.create_model``.
+        input: ``mean``, ``std``, ``interpolation``, ``crop_pct``; ``None`` for what the weights were trained with.
+        head: ``pool``, ``hidden``, ``activation``, ``drop_rate``, ``norm``.
+        suggested: ``img_size`` and ``crop_pct`` that suit the data.
+
+    Raises:
+        UserError: The name is unknown, an argument is out of range or not taken by this model, weights do not fit.
+    """
+    require(in_chans in MODES, "model.in_chans", f"must be one of {sorted(MODES)}", in_chans)
+    require(img_size is None or img_size >= 1, "model.img_size", "must be at least 1", img_size)
+    crop_pct = input.get("crop_pct")
+    require(crop_pct is None or 0 < crop_pct <= 1, "model.input.crop_pct", "must be in (0, 1]", crop_pct)
+    require(
+        drop_path_rate is None or 0 <= drop_path_rate < 1, "model.drop_path_rate", "must be in [0, 1)", drop_path_rate
+    )
+    pretrained_cfg = _pretrained_cfg(name)
+    source = find_weights(name, weights=weights, weights_dir=weights_dir, hub_id=pretrained_cfg.hf_hub_id)
+    size = _side(img_size, suggested.get("img_size"), name, pretrained_cfg.fixed_input_size)
+    arguments: dict[str, Any] = {"in_chans": in_chans, **source.card.get("model_kwargs", {}), **kwargs}
+    if size and pretrained_cfg.fixed_input_size:
+        arguments["img_size"] = size
+    if drop_path_rate is not None:
+        arguments["drop_path_rate"] = drop_path_rate
+    if act_layer is not None:
+        arguments["act_layer"] = act_layer
+    backbone = _create(name, source, arguments)
+    # The data's suggestion comes before what the weights say, and behind what the user says.
+    wishes = {
+        "crop_pct": suggested.get("crop_pct"),
+        **{key: value for key, value in input.items() if value is not None},
+    }
+    spec = _input_spec(backbone, source.card, wishes, in_chans, size)
+
+    pool = set_pool(backbone, head["pool"])
+    with torch.no_grad():
+        was_training = backbone.training
+        probe = pooled(backbone.eval(), pool, torch.zeros(1, in_chans, spec.height, spec.width))
+        backbone.train(was_training)
+    if probe.ndim != 2:
+        raise UserError(f"model.name={name} does not pool its features by itself; set model.head.pool=avg.")
+    shape = {key: value for key, value in head.items() if key != "pool"}
+    return TimmModel(backbone, pool, make_head(probe.shape[1], num_outputs, **shape), spec, source)
+
+
+def _pretrained_cfg(name: str) -> Any:
+    architecture = name.partition(".")[0]
+    if not timm.is_model(architecture):
+        known = timm.list_models()
+        hint = did_you_mean(architecture, known) or f" timm {timm.__version__} knows {len(known)}."
+        raise UserError(f"model.name={name} is not a timm model.{hint}")
+    try:
+        return get_pretrained_cfg(name)
+    except RuntimeError:
+        tags = timm.list_pretrained(f"{architecture}.*")
+        raise UserError(
+            f"model.name={name}: timm has no such weights.{did_you_mean(name, tags) or f' It has {tags}.'}"
+        ) from None
+
+
+def _side(asked: int | None, suggested: int | None, name: str, fixed: bool) -> int | None:
+    """The side to build for: as asked, else as the data suggests, in whole patches where the model has them."""
+    if not fixed or (asked or suggested) is None:
+        return asked or suggested
+    with torch.device("meta"):
+        embed = getattr(timm.create_model(name, num_classes=0), "patch_embed", None)
+    patch = getattr(embed, "patch_size", (1, 1))[0]
+    if asked:
+        require(asked % patch == 0, "model.img_size", f"must be a multiple of {name}'s patch size {patch}", asked)
+        return asked
+    assert suggested is not None
+    return -(-suggested // patch) * patch
+
+
+def _create(name: str, weights: Weights, arguments: dict[str, Any]) -> nn.Module:
+    try:
+        if weights.kind == "random":
+            return timm.create_model(name, num_classes=0, **arguments)
+        with torch.device("meta"):
+            names = timm.create_model(name)
+        overlay = {"state_dict": read_weights(weights, names), "custom_load": False}
+        with every_key_used(weights):
+            backbone: Any = timm.create_model(
+                name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **arguments
+            )
+    except UserError:
+        raise
+    except TypeError as error:
+        given = next((key for key in arguments if f"'{key}'" in str(error)), "")
+        key = f"model.kwargs.{given}".rstrip(".") if given not in OWN_KEYS else f"model.{given}"
+        raise UserError(f"{key}: model.name={name} does not take it ({error}).") from error
+    # timm's activation, pooling and patch embedding each refuse in their own way.
+    except (AssertionError, ValueError, RuntimeError, KeyError) as error:
+        raise UserError(f"model.name={name} cannot be built with {arguments}: {error}") from error
+    # timm keeps the overlay; a second copy of all weights is not wanted.
+    backbone.pretrained_cfg = {**dict(backbone.pretrained_cfg), "state_dict": None}
+    return backbone
+
+
+def _input_spec(
+    backbone: nn.Module, card: dict[str, Any], wishes: dict[str, Any], in_chans: int, size: int | None
+) -> InputSpec:
+    config = resolve_model_data_config(backbone)
+    for source in (card, wishes):
+        config.update({key: value for key, value in source.items() if value is not None})
+    _, height, width = config["input_size"]
+    return InputSpec(
+        height=size or height,
+        width=size or width,
+        mean=_per_channel(config["mean"], in_chans),
+        std=_per_channel(config["std"], in_chans),
+        interpolation=config["interpolation"],
+        crop_pct=config["crop_pct"],
+    )
+
+
+def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """Mean or std of RGB for another number of channels: grey takes the average, alpha too."""
+    average = sum(values) / len(values)
+    rgb = tuple(float(value) for value in values)
+    return rgb if channels == len(rgb) else (*rgb, average) if channels > len(rgb) else (average,)

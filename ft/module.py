@@ -1,0 +1,214 @@
+"""FineTuner: one model, one task, one optimizer, any plugins, as a LightningModule."""
+
+import math
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from ft.data.bad_images import BadImages
+from ft.data.batch import Batch
+from ft.data.randomness import derive_seed, seed_global_generators
+from ft.data.transforms import normalize
+from ft.data.whole_set import WholeSet
+from ft.optim.full_batch import evaluate, l2_terms
+from ft.optim.groups import default_groups, one_group
+from ft.optim.options import OptimizerOptions, ScheduleOptions
+from ft.phases.apply import apply, keep_frozen_in_eval
+from ft.phases.plan import boundary, open_stages
+from ft.phases.whole_set import WholeSetInputs
+from ft.plugin import Plugin, fold
+from ft.tasks.task import Task
+
+
+class FineTuner(LightningModule):
+    """What happens in a step; ``ft.plugin`` shows the loop around it.
+
+    Args:
+        model: Follows the model's protocol: ``forward``, ``stages``, ``split``, ``input_spec``.
+        task: Targets, loss and metrics.
+        optimizer: How weights move.
+        schedule: How their rates move.
+        plugins: Folded in this order.
+        start_open: Stages that train, before the plugins have their say.
+        bad_images: Told of every image that could not be decoded.
+        seed: Of everything random in a step.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        *,
+        optimizer: OptimizerOptions,
+        schedule: ScheduleOptions,
+        plugins: list[Plugin],
+        start_open: frozenset[str],
+        bad_images: BadImages,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model: Any = model
+        self.task = task
+        self.optimizer_options = optimizer
+        self.schedule = schedule
+        self.plugins = plugins
+        self.start_open = start_open
+        self.bad_images = bad_images
+        self.seed = seed
+        self.stage_names = tuple(stage.name for stage in self.model.stages())
+        self.opened = start_open
+        self.metrics: Any = nn.ModuleDict(
+            {"val": task.metrics(), "test": task.metrics(), "classes": task.class_metrics()}
+        )
+        self.class_results: dict[str, Tensor] = {}
+        self.watched: list[float] = []
+        self._validated = False
+        self._train_loss = task.loss
+        self._l2: list[tuple[float, list[Tensor]]] = []
+        self._whole_set = WholeSetInputs(model, self._prepare)
+        self.automatic_optimization = not optimizer.full_batch
+
+    def setup(self, stage: str) -> None:
+        self._train_loss = fold(self.plugins, "train_loss", self.task.loss)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        options = self.optimizer_options
+        groups = default_groups(
+            dict(self.model.named_parameters()),
+            [(stage.name, stage.parameters) for stage in self.model.stages()],
+            lr=options.lr,
+            weight_decay=options.weight_decay,
+            layer_decay=options.layer_decay,
+            head_lr_scale=options.head_lr_scale,
+        )
+        groups = fold(self.plugins, "param_groups", groups, self.model)
+        if options.full_batch:
+            self._l2 = l2_terms(groups)
+            groups = [{**group, "weight_decay": 0.0} for group in groups]
+        if options.single_group:
+            groups = one_group(groups, name=options.name)
+        optimizer = options.make(groups)
+
+        length = {
+            "total_steps": float(self.trainer.estimated_stepping_batches),
+            "steps_per_epoch": math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches),
+        }
+
+        def factor(step: int, group: dict[str, Any]) -> float:
+            base = self.schedule.at(step, watched=self.watched, mode=self.task.mode, **length)
+            return fold(self.plugins, "lr_factor", base, step, group)
+
+        scheduler = LambdaLR(optimizer, [partial(factor, group=group) for group in groups])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        self._apply_phase()
+
+    def on_train_epoch_start(self) -> None:
+        self._apply_phase()
+
+    def _apply_phase(self) -> None:
+        self.opened = open_stages(self.start_open, self.plugins, self.current_epoch, self.stage_names)
+        apply(self.model, self.model.stages(), self.opened)
+        self.train()
+
+    def train(self, mode: bool = True) -> "FineTuner":
+        super().train(mode)
+        if mode:
+            keep_frozen_in_eval(self.model, self.model.stages(), self.opened)
+        return self
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if isinstance(batch, Batch) and len(batch.index):
+            return batch._replace(images=normalize(batch.images, self.model.input_spec))
+        return batch
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # For every batch, not for every epoch: a run that is resumed inside an epoch then draws what it would have.
+        seed_global_generators(self.seed, "step", self.current_epoch, batch_idx, self.global_rank)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images)
+
+    def training_step(self, batch: Batch | WholeSet, batch_idx: int) -> Tensor | None:
+        if isinstance(batch, WholeSet):
+            return self._full_batch_step(batch)
+        images, targets = batch.images, batch.targets
+        if self.plugins and len(batch.index):
+            seed = derive_seed(self.seed, "batch", self.current_epoch, batch_idx, self.global_rank)
+            generator = torch.Generator().manual_seed(seed)
+            for plugin in self.plugins:
+                images, targets = plugin.train_batch(images, targets, generator)
+        return self._step(batch._replace(images=images, targets=targets), "train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._step(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._step(batch, "test")
+
+    def _step(self, batch: Batch, kind: str) -> Tensor | None:
+        """Loss of one batch, and its metrics unless it is for training; ``None`` if none of it could be read."""
+        self.bad_images.record(kind, batch.failures)
+        size = len(batch.index)
+        if not size:
+            return None
+        logits = self(batch.images)
+        loss = (self._train_loss if kind == "train" else self.task.loss)(logits, batch.targets)
+        self.log(f"{kind}/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        if kind != "train":
+            outputs, targets = self.task.probabilities(logits.float()), self.task.metric_targets(batch.targets)
+            self.metrics[kind].update(outputs, targets)
+            if kind == "test":
+                self.metrics["classes"].update(outputs, targets)
+        return loss
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val")
+        self._validated = not self.trainer.sanity_checking
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test")
+        if len(self.metrics["classes"]):
+            self.class_results = {name: value.cpu() for name, value in self.metrics["classes"].compute().items()}
+            self.metrics["classes"].reset()
+
+    def _log_metrics(self, kind: str) -> None:
+        self.log_dict({f"{kind}/{name}": value for name, value in self.metrics[kind].compute().items()})
+        self.metrics[kind].reset()
+
+    def on_train_epoch_end(self) -> None:
+        if self._validated and self.task.metric in self.trainer.callback_metrics:
+            self.watched.append(float(self.trainer.callback_metrics[self.task.metric]))
+        self._validated = False
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["watched"] = self.watched
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.watched = list(checkpoint["watched"])
+
+    def _full_batch_step(self, whole_set: WholeSet) -> Tensor:
+        """One optimizer step, whose closure walks the whole training set as often as the optimizer likes."""
+        pairs, run, num_images = self._whole_set.get(whole_set, boundary(self.opened, self.stage_names))
+        optimizer: Any = self.optimizers()
+        scheduler: Any = self.lr_schedulers()
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            return evaluate(pairs(), num_images, lambda x, y: self._train_loss(run(x), y), self._l2)
+
+        loss = torch.as_tensor(optimizer.step(closure))
+        scheduler.step()
+        optimizer.zero_grad()
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=1)
+        return loss
+
+    def _prepare(self, batch: Batch) -> Batch:
+        self.bad_images.record("train", batch.failures)
+        return self.on_after_batch_transfer(self.trainer.strategy.batch_to_device(batch, self.device), 0)

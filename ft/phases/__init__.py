@@ -1,0 +1,1 @@
+"""Which stages are open when, and the one place that freezes."""

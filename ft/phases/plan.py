@@ -1,0 +1,62 @@
+"""Which stages are open during an epoch: the start value, folded through the plugins.
+
+stem  stage1  stage2  stage3 | stage4  head
+......... prefix ........... | ..suffix ...       the boundary is the first open stage: derived, never declared
+"""
+
+from collections.abc import Sequence
+
+from ft.errors import UserError, did_you_mean
+from ft.plugin import Plugin
+
+HEAD = "head"
+
+
+def start_value(opened: str | Sequence[str], stages: Sequence[str], *, key: str = "model.open") -> frozenset[str]:
+    """What ``model.open`` means for a model's stages.
+
+    Args:
+        opened: ``all``, ``head``, or names of stages.
+        stages: All stages of the model.
+        key: For the message.
+
+    Raises:
+        UserError: A stage that the model lacks, or none at all.
+    """
+    if opened == "all":
+        return frozenset(stages)
+    names = [opened] if isinstance(opened, str) else list(opened)
+    for name in names:
+        if name not in stages:
+            raise UserError(
+                f"{key}={name}: the model's stages are {', '.join(stages)}; all and head are allowed too."
+                f"{did_you_mean(str(name), [*stages, 'all'])}"
+            )
+    if not names:
+        raise UserError(f"{key} is empty: at least one stage has to train, such as [head].")
+    return frozenset(names)
+
+
+def open_stages(start: frozenset[str], plugins: Sequence[Plugin], epoch: int, stages: Sequence[str]) -> frozenset[str]:
+    """What trains during ``epoch``, after every plugin has had its say.
+
+    Raises:
+        UserError: A plugin opens a stage that the model lacks, or closes all of them.
+    """
+    opened = start
+    for plugin in plugins:
+        opened = plugin.open_stages(opened, epoch, tuple(stages))
+        if unknown := sorted(opened - set(stages)):
+            raise UserError(
+                f"{type(plugin).__name__} opens {unknown[0]!r}; the model's stages are {', '.join(stages)}."
+            )
+    if not opened:
+        raise UserError(
+            f"no stage is open in epoch {epoch}: the plugins {[type(p).__name__ for p in plugins]} close all."
+        )
+    return opened
+
+
+def boundary(opened: frozenset[str], stages: Sequence[str]) -> str:
+    """The first open stage: everything before it is computed the same way in every epoch."""
+    return next(stage for stage in stages if stage in opened)

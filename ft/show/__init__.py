@@ -1,0 +1,1 @@
+"""What a run says and logs: header, progress, closing table, metrics.csv."""

@@ -1,0 +1,116 @@
+"""What a run says: the header, a warning nobody can miss, the closing table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from ft.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from ft.build.run import Run
+
+# Wide enough for a path when nothing knows the width of the terminal.
+PIPED_WIDTH = 120
+
+
+def console() -> Console:
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=PIPED_WIDTH)
+
+
+def header(run: "Run") -> None:
+    """Model, stages, weights, data, device: what is about to happen."""
+    model, module, data = run.module.model, run.module, run.data
+    total = sum(parameter.numel() for parameter in model.parameters())
+    parameters = dict(model.named_parameters())
+    open_count = sum(
+        parameters[name].numel() for stage in model.stages() if stage.name in module.opened for name in stage.parameters
+    )
+    stages = " ".join(
+        f"[bold green]{stage}[/]" if stage in module.opened else f"[dim]{stage}[/]" for stage in module.stage_names
+    )
+    spec, options = model.input_spec, module.optimizer_options
+    classes = run.module.task.classes
+    rows = {
+        "model": f"{run.config['model'].get('name', type(model).__name__)}, {total:,} parameters, "
+        f"{spec.width} x {spec.height} x {spec.channels}",
+        "stages": f"{stages}   (open: {open_count:,} parameters)",
+        "weights": str(run.config["model"].get("found", "own")),
+        "data": ", ".join(f"{name} {len(split.targets):,}" for name, split in data.splits.items()),
+        "classes": f"{len(classes)}: {', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}",
+        "optimizer": f"{options.name}, lr {options.lr:g}, batch {data.options.batch_size}",
+        "plugins": ", ".join(run.config["plugins"]) or "none",
+        "device": f"{run.trainer.strategy.root_device} x {run.trainer.world_size}, {run.trainer.precision}",
+        "run": str(run.folder.path),
+    }
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows.items():
+        # Class names and paths may hold brackets, which rich would read as markup; the stages are markup of ours.
+        table.add_row(f"[bold]{name}[/]", value if name == "stages" else escape(value))
+    console().print(Panel(table, title="resumed" if run.resumed else "ft", title_align="left", expand=False))
+    if data.bad_images.found:
+        console().print(f"[yellow]{len(data.bad_images.found)} images cannot be read and are left out[/]")
+    random_weights_warning(run)
+
+
+def random_weights_warning(run: "Run") -> None:
+    """Framed, at the start and at the end, unless random weights were asked for."""
+    if run.config["model"].get("found") != "random" or run.config["model"]["weights"] == "none":
+        return
+    console().print(
+        Panel(
+            f"{run.module.model.weights.where}. Every stage is open, and accuracy will be far below fine-tuning.\n"
+            "Set model.weights=FILE or model.weights_dir=FOLDER; model.weights=required makes this an error.",
+            title="RANDOM WEIGHTS",
+            border_style="bold red",
+            expand=False,
+        )
+    )
+
+
+def closing_table(run: "Run", summary: dict[str, Any]) -> None:
+    """Best epoch, metrics, time, where to look."""
+    table = Table(title=summary["status"], title_justify="left", show_header=True)
+    table.add_column("")
+    table.add_column("val", justify="right")
+    table.add_column("test", justify="right")
+    names = [name.partition("/")[2] for name in summary if name.startswith(("val/", "test/"))]
+    for name in dict.fromkeys(names):
+        values = [summary.get(f"{split}/{name}") for split in ("val", "test")]
+        table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
+    out = console()
+    out.print(table)
+    best = summary["best_epoch"]
+    out.print(
+        f"best epoch {'none' if best is None else best + 1} of {summary['epochs']}   "
+        f"{summary['seconds']:.0f} s   {summary['images_per_second']:.0f} training images/s"
+    )
+    for name, why in list(run.data.bad_images.found.items())[:10]:
+        out.print(f"left out: {name}: {why}", markup=False)
+    if summary["bad_images"]:
+        out.print(f"{summary['bad_images']} images could not be read; all of them are in bad_images.json")
+    out.print(f"run folder {run.folder.path}", soft_wrap=True, markup=False)
+
+
+def evaluation_table(
+    folder: RunFolder,
+    split: str,
+    values: dict[str, float],
+    per_class: dict[str, list[float]],
+    classes: Sequence[str],
+) -> None:
+    """Metrics of one split, and per class."""
+    out = console()
+    for name, value in values.items():
+        out.print(f"{name:<14} {value:.4f}")
+    if per_class:
+        table = Table("class", *(f"{name}" for name in per_class))
+        for at, name in enumerate(classes):
+            table.add_row(escape(name), *(f"{column[at]:.4f}" for column in per_class.values()))
+        out.print(table)
+    out.print(f"written: {Path(folder.path) / f'evaluation_{split}.json'}", soft_wrap=True, markup=False)

@@ -1,0 +1,1 @@
+"""What is learned: targets, loss, metrics, and how logits become a prediction."""

@@ -1,0 +1,101 @@
+"""A run that was interrupted and resumed equals the uninterrupted one."""
+
+import json
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+from ft.errors import UserError
+from ft.fit import fit
+from tests.conftest import assert_equal_weights, weights_of
+
+OPTIONS = ("trainer.max_epochs=3", "model.head.drop_rate=0.3", "model.head.hidden=[16]", "schedule=cosine")
+
+
+class StopAfter(Callback):
+    """Ends the process's training the hard way: an exception that nothing handles."""
+
+    def __init__(self, *, epoch: int, batch: int | None = None) -> None:
+        self.epoch = epoch
+        self.batch = batch
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if self.batch is None and trainer.current_epoch == self.epoch:
+            raise Killed
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if self.batch is not None and (trainer.current_epoch, batch_idx) == (self.epoch, self.batch):
+            raise KeyboardInterrupt
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resumed_after_an_epoch_equals_the_uninterrupted_run(build_run, train_run, resume_run, workers):
+    whole = train_run(*OPTIONS, f"data.num_workers={workers}")
+    cut = build_run(*OPTIONS, f"data.num_workers={workers}")
+    cut.trainer.callbacks.append(StopAfter(epoch=1))
+    with pytest.raises(Killed):
+        fit(cut, started=0.0)
+    assert_equal_weights(weights_of(whole), weights_of(resume_run(cut)))
+
+
+def test_resumed_inside_an_epoch_equals_the_uninterrupted_run(build_run, train_run, resume_run):
+    whole = train_run(*OPTIONS)
+    cut = build_run(*OPTIONS)
+    cut.trainer.callbacks.insert(0, StopAfter(epoch=1, batch=1))
+    with pytest.raises(KeyboardInterrupt):
+        fit(cut, started=0.0)
+    again = resume_run(cut)
+    assert again.trainer.global_step == whole.trainer.global_step
+    assert_equal_weights(weights_of(whole), weights_of(again))
+
+
+def test_ctrl_c_leaves_a_usable_run_folder(build_run):
+    run = build_run(*OPTIONS)
+    run.trainer.callbacks.insert(0, StopAfter(epoch=1, batch=1))
+    with pytest.raises(KeyboardInterrupt):
+        fit(run, started=0.0)
+    summary = json.loads(run.folder.summary.read_text())
+    assert summary["status"] == "interrupted"
+    assert summary["best_epoch"] == 0
+    assert run.folder.checkpoint("best") != run.folder.checkpoint("last")
+
+
+def test_number_of_workers_does_not_change_the_result(train_run):
+    assert_equal_weights(weights_of(train_run(*OPTIONS)), weights_of(train_run(*OPTIONS, "data.num_workers=2")))
+
+
+def test_same_seed_same_numbers_and_another_seed_others(train_run):
+    one, same, other = (weights_of(train_run(f"seed={seed}")) for seed in (3, 3, 4))
+    assert_equal_weights(one, same)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_resumed_run_goes_on_with_its_metrics(train_run, resume_run):
+    run = train_run("trainer.max_epochs=1")
+    again = resume_run(run, "trainer.max_epochs=3")
+    lines = again.folder.path.joinpath("metrics.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["epoch", "0", "1", "2"]
+    assert again.folder.path == run.folder.path
+
+
+def test_another_group_on_resume_is_refused(train_run, resume_run):
+    run = train_run("trainer.max_epochs=1")
+    with pytest.raises(UserError, match="optimizer cannot be another choice"):
+        resume_run(run, "optimizer=sgd")
+
+
+def test_a_resumed_run_stays_as_frozen_as_it_was(build_run, train_run, resume_run, pretrained):
+    options = (*OPTIONS, pretrained, "model.open=[stage4,head]")
+    whole = train_run(*options)
+    cut = build_run(*options)
+    cut.trainer.callbacks.append(StopAfter(epoch=1))
+    with pytest.raises(Killed):
+        fit(cut, started=0.0)
+    again = resume_run(cut)
+    assert again.module.opened == {"stage4", "head"}
+    assert_equal_weights(weights_of(whole), weights_of(again))
