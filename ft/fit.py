@@ -36,15 +36,16 @@ def fit(run: Run, *, started: float) -> float | None:
         run.metrics.forget_from(verify(checkpoint)["epoch"] + 1)
     os.environ[ENVIRONMENT] = str(run.folder.path)
     try:
-        with lightning_refusals():
+        with lightning_refusals(), run.interrupt.listening():
             run.trainer.fit(run.module, run.loaders, ckpt_path=checkpoint)
     except SystemExit:
-        # Lightning's answer to Ctrl-C, after the callbacks have written their last checkpoint.
-        if first:
-            finish(run, "interrupted", {}, started)
-        raise KeyboardInterrupt from None
+        pass  # Lightning's answer to Ctrl-C, after the callbacks have written their last checkpoint.
     finally:
         os.environ.pop(ENVIRONMENT, None)
+    if run.trainer.interrupted or run.interrupt.asked:
+        if first:
+            finish(run, "interrupted", {}, started)
+        raise KeyboardInterrupt
     # Under torchrun every process has made up its own name; the first one's is the run's.
     run.folder = RunFolder(Path(run.trainer.strategy.broadcast(str(run.folder.path))))
     tested: dict[str, Any] = {}

@@ -1,11 +1,13 @@
 """A run that was interrupted and resumed equals the uninterrupted one."""
 
 import json
+import signal
 
 import pytest
 import torch
 from lightning.pytorch import Callback
 
+from ft.checkpoint.load import load
 from ft.errors import UserError
 from ft.fit import fit
 from tests.conftest import assert_equal_weights, weights_of
@@ -14,7 +16,7 @@ OPTIONS = ("trainer.max_epochs=3", "model.head.drop_rate=0.3", "model.head.hidde
 
 
 class StopAfter(Callback):
-    """Ends the process's training the hard way: an exception that nothing handles."""
+    """Ends training: before an epoch the hard way, by an exception that nothing handles; after a batch by Ctrl-C."""
 
     def __init__(self, *, epoch: int, batch: int | None = None) -> None:
         self.epoch = epoch
@@ -26,7 +28,7 @@ class StopAfter(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if self.batch is not None and (trainer.current_epoch, batch_idx) == (self.epoch, self.batch):
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
 
 class Killed(Exception):
@@ -63,6 +65,22 @@ def test_ctrl_c_leaves_a_usable_run_folder(build_run):
     assert summary["status"] == "interrupted"
     assert summary["best_epoch"] == 0
     assert run.folder.checkpoint("best") != run.folder.checkpoint("last")
+
+
+def test_a_second_ctrl_c_stops_at_once_and_keeps_the_last_epochs_checkpoint(build_run):
+    class Impatient(Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            if trainer.current_epoch == 1:
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+
+    run = build_run(*OPTIONS)
+    run.trainer.callbacks.append(Impatient())
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fit(run, started=0.0)
+    assert load(run.folder.last)["global_step"] == 4
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_number_of_workers_does_not_change_the_result(train_run):

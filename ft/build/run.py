@@ -11,6 +11,7 @@ from ft.build.data import Data, build_data
 from ft.build.full_batch_rules import refuse_with_full_batch
 from ft.build.resume import resumed_config
 from ft.build.trainer import build_trainer, lightning_quiet, process_rank
+from ft.checkpoint.interrupt import StopBetweenBatches
 from ft.checkpoint.keep import KeepCheckpoints
 from ft.data.module import DataModule
 from ft.data.randomness import seed_global_generators
@@ -41,6 +42,7 @@ class Run:
     trainer: Trainer
     metrics: MetricsCsv
     checkpoints: KeepCheckpoints
+    interrupt: StopBetweenBatches
 
 
 def build(composed: DictConfig) -> Run:
@@ -61,14 +63,15 @@ def build(composed: DictConfig) -> Run:
     model = build_model(config, task, data, load_weights=not resumed)
     loaders = data.loaders(model.input_spec, plugins, seed=config["seed"])
     module = build_module(config, model, task, data, plugins)
-    trainer, metrics, checkpoints = build_trainer(config, folder, task, plugins)
+    interrupt = StopBetweenBatches()
+    trainer, metrics, checkpoints = build_trainer(config, folder, task, plugins, interrupt)
     if module.optimizer_options.full_batch:
         refuse_with_full_batch(module, trainer, data, plugins)
     if not resumed and process_rank() == 0:
         folder.create()
         folder.config.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
         folder.write_json("classes.json", task.state_dict())
-    return Run(config, folder, resumed, data, loaders, module, trainer, metrics, checkpoints)
+    return Run(config, folder, resumed, data, loaders, module, trainer, metrics, checkpoints, interrupt)
 
 
 def build_plugins(config: dict[str, Any]) -> list[Plugin]:

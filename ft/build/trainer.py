@@ -15,6 +15,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from ft.checkpoint.interrupt import StopBetweenBatches
 from ft.checkpoint.keep import KeepCheckpoints
 from ft.checkpoint.lightning_io import FolderCheckpointIO
 from ft.errors import UserError, did_you_mean
@@ -30,7 +31,7 @@ EXTRAS = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
 
 
 def build_trainer(
-    config: dict[str, Any], folder: RunFolder, task: Task, plugins: list[Plugin]
+    config: dict[str, Any], folder: RunFolder, task: Task, plugins: list[Plugin], interrupt: StopBetweenBatches
 ) -> tuple[Trainer, MetricsCsv, KeepCheckpoints]:
     """The trainer with everything that listens to it.
 
@@ -56,7 +57,7 @@ def build_trainer(
     try:
         trainer = Trainer(
             **settings,
-            callbacks=[*plugins, Clock(), bar, checkpoints],
+            callbacks=[interrupt, *plugins, Clock(), bar, checkpoints],
             logger=[metrics, *build_loggers(config["logger"], folder)],
             plugins=[FolderCheckpointIO()],
             use_distributed_sampler=False,

@@ -10,6 +10,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from ft.checkpoint.interrupt import BetweenBatches
+
 
 class KeepCheckpoints(Checkpoint):
     """Writes ``last`` at the end of each epoch, ``best`` when the metric has improved, ``last`` on Ctrl-C.
@@ -36,7 +38,7 @@ class KeepCheckpoints(Checkpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         # Inside an epoch: resuming goes on with the batch after the last one that was trained on.
-        if isinstance(exception, KeyboardInterrupt) and trainer.training and trainer.global_step > 0:
+        if isinstance(exception, BetweenBatches) and trainer.global_step > 0:
             trainer.save_checkpoint(self.folder / "last")
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The loaders: which images, in which order, in which batches, on how many workers."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -138,6 +139,7 @@ class DataModule(LightningDataModule):
             batch_sampler=sampler,
             num_workers=workers,
             collate_fn=collate,
+            worker_init_fn=ignore_ctrl_c,
             # The loader draws a seed for its workers that nothing here uses: not from the global generator.
             generator=torch.Generator(),
             pin_memory=torch.cuda.is_available(),
@@ -165,6 +167,12 @@ def num_workers(asked: int | str, *, in_memory: bool, cpus: Callable[[], int | N
     if isinstance(asked, int):
         return asked
     return 0 if in_memory else min(4, max(1, (cpus() or 1) - 1))
+
+
+def ignore_ctrl_c(worker: int) -> None:
+    """A terminal sends Ctrl-C to the workers too; they are needed for the batch that is still finished."""
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def class_balance(targets: Tensor) -> Tensor:
