@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ft.data.batch import Batch
     from ft.data.source import Source, Split
-    from ft.errors import UserError
+    from ft.errors import Answer, UserError
     from ft.input_spec import InputSpec
     from ft.model.stages import Stage
+    from ft.module import FineTuner
     from ft.plugin import Plugin
     from ft.tasks.task import Task
 
 __version__ = "0.1.0"
-__all__ = ["Batch", "InputSpec", "Plugin", "Source", "Split", "Stage", "Task", "UserError"]
+__all__ = ["Answer", "Batch", "FineTuner", "InputSpec", "Plugin", "Source", "Split", "Stage", "Task", "UserError"]
 
 _HOMES = {
+    "Answer": "ft.errors",
     "Batch": "ft.data.batch",
+    "FineTuner": "ft.module",
     "InputSpec": "ft.input_spec",
     "Plugin": "ft.plugin",
     "Source": "ft.data.source",

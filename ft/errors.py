@@ -2,11 +2,16 @@
 
 import difflib
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any
 
 
 class UserError(ValueError):
     """A mistake the user can mend; shown as its message alone, without a traceback, with exit code 2."""
+
+
+class Answer(Exception):
+    """What the user asked for instead of a run; shown as its message alone, with exit code 0."""
 
 
 def require(condition: bool, key: str, rule: str, got: Any) -> None:
@@ -47,3 +52,13 @@ def one_of(value: Any, choices: Iterable[str], key: str) -> None:
     if value not in names:
         hint = did_you_mean(str(value), names)
         raise UserError(f"{key}={value} is not a choice: it must be one of {', '.join(names)}.{hint}")
+
+
+def require_extra(package: str, extra: str, key: str) -> None:
+    """Refuses a setting whose package is not installed, naming the extra that brings it.
+
+    Raises:
+        UserError: ``package`` cannot be imported.
+    """
+    if find_spec(package) is None:
+        raise UserError(f"{key} needs {package}: pip install -c constraints.txt -e '.[{extra}]'")

@@ -59,7 +59,7 @@ def finish(run: Run, status: str, tested: dict[str, Any], started: float) -> flo
     """Writes ``summary.json`` and ``metrics.csv``, and shows the closing table."""
     run.metrics.save()
     best = run.checkpoints.best_epoch
-    row = run.metrics.rows.get(best, {}) if best is not None else {}
+    row = run.checkpoints.best_values
     clock = next(callback for callback in run.trainer.callbacks if isinstance(callback, Clock))  # pyright: ignore
     summary = {
         "status": status,

@@ -19,7 +19,7 @@ from ft.optim.full_batch import evaluate, l2_terms
 from ft.optim.groups import default_groups, one_group
 from ft.optim.options import OptimizerOptions, ScheduleOptions
 from ft.phases.apply import apply, keep_frozen_in_eval
-from ft.phases.plan import boundary, open_stages
+from ft.phases.plan import Phase, boundary, phase
 from ft.phases.whole_set import WholeSetInputs
 from ft.plugin import Plugin, fold
 from ft.tasks.task import Task
@@ -37,6 +37,11 @@ class FineTuner(LightningModule):
         start_open: Stages that train, before the plugins have their say.
         bad_images: Told of every image that could not be decoded.
         seed: Of everything random in a step.
+
+    Attributes:
+        phase: What trains now; ``None`` before training.
+        watched: The task's metric after every validation so far.
+        repeating: Set by a plugin that computes a batch once more (SAM): nothing is logged then.
     """
 
     def __init__(
@@ -61,13 +66,13 @@ class FineTuner(LightningModule):
         self.bad_images = bad_images
         self.seed = seed
         self.stage_names = tuple(stage.name for stage in self.model.stages())
-        self.opened = start_open
+        self.phase: Phase | None = None
         self.metrics: Any = nn.ModuleDict(
             {"val": task.metrics(), "test": task.metrics(), "classes": task.class_metrics()}
         )
         self.class_results: dict[str, Tensor] = {}
         self.watched: list[float] = []
-        self._validated = False
+        self.repeating = False
         self._train_loss = task.loss
         self._l2: list[tuple[float, list[Tensor]]] = []
         self._whole_set = WholeSetInputs(model, self._prepare)
@@ -94,33 +99,51 @@ class FineTuner(LightningModule):
             groups = one_group(groups, name=options.name)
         optimizer = options.make(groups)
 
-        length = {
-            "total_steps": float(self.trainer.estimated_stepping_batches),
-            "steps_per_epoch": math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches),
-        }
+        total_steps = float(self.trainer.estimated_stepping_batches)
+        per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
 
         def factor(step: int, group: dict[str, Any]) -> float:
-            base = self.schedule.at(step, watched=self.watched, mode=self.task.mode, **length)
-            return fold(self.plugins, "lr_factor", base, step, group)
+            base = self.schedule.at(
+                step, total_steps=total_steps, steps_per_epoch=per_epoch, watched=self.watched, mode=self.task.mode
+            )
+            return fold(self.plugins, "lr_factor", base, step, group, per_epoch)
 
         scheduler = LambdaLR(optimizer, [partial(factor, group=group) for group in groups])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        self._apply_phase()
+        self._begin_epoch()
 
     def on_train_epoch_start(self) -> None:
-        self._apply_phase()
+        self._begin_epoch()
 
-    def _apply_phase(self) -> None:
-        self.opened = open_stages(self.start_open, self.plugins, self.current_epoch, self.stage_names)
-        apply(self.model, self.model.stages(), self.opened)
+    def _begin_epoch(self) -> None:
+        self.enter(self.phase_at(self.current_epoch))
+        for plugin in self.plugins:
+            plugin.begin_epoch(self.current_epoch, self)
+        # The rates of this step were computed before the last validation, which some of them depend on.
+        scheduler: Any = self.lr_schedulers()
+        rates = [
+            base * factor(scheduler.last_epoch)
+            for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+        ]
+        for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+    def phase_at(self, epoch: int) -> Phase:
+        """What trains during ``epoch``, as far as it is known now."""
+        return phase(self.start_open, self.plugins, epoch, self.model.stages(), self.model)
+
+    def enter(self, phase: Phase) -> None:
+        """Opens and freezes what a phase says, and puts the modules in its modes."""
+        self.phase = phase
+        apply(self.model, phase)
         self.train()
 
     def train(self, mode: bool = True) -> "FineTuner":
         super().train(mode)
-        if mode:
-            keep_frozen_in_eval(self.model, self.model.stages(), self.opened)
+        if mode and self.phase is not None:
+            keep_frozen_in_eval(self.model, self.model.stages(), self.phase)
         return self
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -160,6 +183,8 @@ class FineTuner(LightningModule):
             return None
         logits = self(batch.images)
         loss = (self._train_loss if kind == "train" else self.task.loss)(logits, batch.targets)
+        if self.repeating:
+            return loss
         self.log(f"{kind}/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         if kind != "train":
             outputs, targets = self.task.probabilities(logits.float()), self.task.metric_targets(batch.targets)
@@ -170,7 +195,10 @@ class FineTuner(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._log_metrics("val")
-        self._validated = not self.trainer.sanity_checking
+
+    def on_validation_end(self) -> None:
+        if self.task.metric in self.trainer.callback_metrics:
+            self.watched.append(float(self.trainer.callback_metrics[self.task.metric]))
 
     def on_test_epoch_end(self) -> None:
         self._log_metrics("test")
@@ -182,20 +210,16 @@ class FineTuner(LightningModule):
         self.log_dict({f"{kind}/{name}": value for name, value in self.metrics[kind].compute().items()})
         self.metrics[kind].reset()
 
-    def on_train_epoch_end(self) -> None:
-        if self._validated and self.task.metric in self.trainer.callback_metrics:
-            self.watched.append(float(self.trainer.callback_metrics[self.task.metric]))
-        self._validated = False
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["watched"] = self.watched
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.watched = list(checkpoint["watched"])
+        self.watched[:] = checkpoint["watched"]  # plugins hold this list
 
     def _full_batch_step(self, whole_set: WholeSet) -> Tensor:
         """One optimizer step, whose closure walks the whole training set as often as the optimizer likes."""
-        pairs, run, num_images = self._whole_set.get(whole_set, boundary(self.opened, self.stage_names))
+        assert self.phase is not None
+        pairs, run, num_images = self._whole_set.get(whole_set, boundary(self.phase.stages, self.stage_names))
         optimizer: Any = self.optimizers()
         scheduler: Any = self.lr_schedulers()
 

@@ -115,5 +115,5 @@ def test_a_resumed_run_stays_as_frozen_as_it_was(build_run, train_run, resume_ru
     with pytest.raises(Killed):
         fit(cut, started=0.0)
     again = resume_run(cut)
-    assert again.module.opened == {"stage4", "head"}
+    assert again.module.phase.stages == {"stage4", "head"}
     assert_equal_weights(weights_of(whole), weights_of(again))

@@ -239,7 +239,7 @@ def test_every_plugin_hook_is_called_and_evaluation_is_untouched(build_run):
             seen.add("param_groups")
             return groups
 
-        def lr_factor(self, factor, step, group):
+        def lr_factor(self, factor, step, group, steps_per_epoch):
             seen.add(("lr_factor", group["stage"]))
             return factor / 2
 

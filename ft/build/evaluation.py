@@ -9,13 +9,15 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
 from ft.build.data import build_data
-from ft.build.run import build_model, build_module, build_plugins
+from ft.build.plugins import build_plugins, useful_plugins
+from ft.build.run import build_model, build_module
 from ft.build.trainer import lightning_quiet
 from ft.checkpoint.load import load_weights
 from ft.data.batch import Batch
 from ft.errors import UserError, one_of
 from ft.instantiate import check_targets, instantiate
 from ft.module import FineTuner
+from ft.plugin import fold
 from ft.run_folder import RunFolder
 from ft.tasks.task import Task
 
@@ -54,6 +56,8 @@ def build_evaluation(composed: DictConfig) -> Evaluation:
     data = build_data(config, task, fit_labels=False)
     one_of(wishes["split"], data.splits, "split")
     model = build_model(config, task, data, load_weights=False)
+    plugins = useful_plugins(plugins, config)
+    model = fold(plugins, "change_model", model)
     module = build_module(config, model, task, data, plugins)
     checkpoint = folder.checkpoint("best")
     load_weights(checkpoint, module)

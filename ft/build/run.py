@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ft.build.data import Data, build_data
 from ft.build.full_batch_rules import refuse_with_full_batch
+from ft.build.plugins import build_plugins, has_random_weights, useful_plugins
 from ft.build.resume import resumed_config
 from ft.build.trainer import build_trainer, lightning_quiet, process_rank
 from ft.checkpoint.interrupt import StopBetweenBatches
@@ -20,7 +21,7 @@ from ft.instantiate import check_targets, instantiate, instantiate_later, locate
 from ft.module import FineTuner
 from ft.optim.options import OptimizerOptions, ScheduleOptions
 from ft.phases.plan import start_value
-from ft.plugin import Plugin
+from ft.plugin import Plugin, fold
 from ft.run_folder import RunFolder
 from ft.show.metrics_csv import MetricsCsv
 from ft.tasks.task import Task
@@ -61,36 +62,22 @@ def build(composed: DictConfig) -> Run:
     task: Task = instantiate(config["task"], "task")
     data = build_data(config, task)
     model = build_model(config, task, data, load_weights=not resumed)
+    plugins = useful_plugins(plugins, config)
+    model = fold(plugins, "change_model", model)
     loaders = data.loaders(model.input_spec, plugins, seed=config["seed"])
     module = build_module(config, model, task, data, plugins)
     interrupt = StopBetweenBatches()
     trainer, metrics, checkpoints = build_trainer(config, folder, task, plugins, interrupt)
     if module.optimizer_options.full_batch:
         refuse_with_full_batch(module, trainer, data, plugins)
+    for plugin in plugins:
+        plugin.prepare(module, trainer, loaders)
+    module.phase_at(0)
     if not resumed and process_rank() == 0:
         folder.create()
         folder.config.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
         folder.write_json("classes.json", task.state_dict())
     return Run(config, folder, resumed, data, loaders, module, trainer, metrics, checkpoints, interrupt)
-
-
-def build_plugins(config: dict[str, Any]) -> list[Plugin]:
-    """One plugin for every entry, in order.
-
-    Raises:
-        UserError: An entry has no ``_target_``, or is not a plugin.
-    """
-    plugins = []
-    for name, entry in (config or {}).items():
-        if not isinstance(entry, dict) or "_target_" not in entry:
-            raise UserError(
-                f"plugins.{name} has settings but is not switched on: add {name} to plugins=[...], or remove them."
-            )
-        plugin = instantiate(entry, f"plugins.{name}")
-        if not isinstance(plugin, Plugin):
-            raise UserError(f"plugins.{name}._target_={entry['_target_']} is not an ft.Plugin.")
-        plugins.append(plugin)
-    return plugins
 
 
 def build_model(config: dict[str, Any], task: Task, data: Data, *, load_weights: bool) -> Any:
@@ -137,7 +124,7 @@ def build_module(config: dict[str, Any], model: Any, task: Task, data: Data, plu
     """
     names = [stage.name for stage in model.stages()]
     opened = start_value(config["model"]["open"], names)
-    if config["model"].get("found") == "random":
+    if has_random_weights(config):
         # A frozen backbone that has learned nothing is of no use: every stage is open, and the run says so.
         opened = frozenset(names)
     return FineTuner(

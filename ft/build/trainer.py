@@ -60,6 +60,7 @@ def build_trainer(
             callbacks=[interrupt, *plugins, Clock(), bar, checkpoints],
             logger=[metrics, *build_loggers(config["logger"], folder)],
             plugins=[FolderCheckpointIO()],
+            default_root_dir=folder.path,  # where plugins write
             use_distributed_sampler=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,

@@ -28,12 +28,12 @@ class KeepCheckpoints(Checkpoint):
         self.sign = 1.0 if mode == "max" else -1.0
         self.best: float | None = None
         self.best_epoch: int | None = None
+        self.best_values: dict[str, float] = {}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # After validation, and after the module and the plugins have seen its result. Lightning counts the epoch as
         # processed but not completed here; resuming from this point starts the next one.
-        if self._improved(trainer):
-            trainer.save_checkpoint(self.folder / "best")
+        self.offer(trainer, {name: float(value) for name, value in trainer.callback_metrics.items()})
         trainer.save_checkpoint(self.folder / "last")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -42,20 +42,30 @@ class KeepCheckpoints(Checkpoint):
             trainer.save_checkpoint(self.folder / "last")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "best_epoch": self.best_epoch}
+        return {"best": self.best, "best_epoch": self.best_epoch, "best_values": self.best_values}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+        self.best_values = state_dict["best_values"]
 
-    def _improved(self, trainer: Trainer) -> bool:
-        value = trainer.callback_metrics.get(self.metric)
-        if value is None:
+    def offer(self, trainer: Trainer, values: dict[str, float]) -> bool:
+        """Keeps the weights that are in the model now as ``best``, if they are not worse than those that are.
+
+        Args:
+            trainer: Writes the checkpoint.
+            values: The metrics of these weights; without the one that decides, nothing is kept.
+
+        Returns:
+            Whether they were kept.
+        """
+        if self.metric not in values:
             return False
         # A metric that is no number never beats one that is, but the first epoch has to leave a checkpoint.
-        score = self.sign * float(value)
+        score = self.sign * values[self.metric]
         score = -math.inf if math.isnan(score) else score
         # Of two epochs with the same score the later one: it was trained longer, and at a lower rate.
         if self.best is not None and score < self.sign * self.best:
             return False
-        self.best, self.best_epoch = float(value), trainer.current_epoch
+        self.best, self.best_epoch, self.best_values = values[self.metric], trainer.current_epoch, values
+        trainer.save_checkpoint(self.folder / "best")
         return True

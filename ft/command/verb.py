@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ft.command.help import show_help
 from ft.command.mistakes import check_types, explain
 from ft.command.search_path import register
-from ft.errors import UserError
+from ft.errors import Answer, UserError
 
 CONF = Path(__file__).parent.parent.parent / "conf"
 USER_ERROR, INTERRUPTED = 2, 130
@@ -41,6 +41,9 @@ def run_verb(verb: Callable[[DictConfig], Any], config_name: str) -> None:
             if HydraConfig.get().mode is RunMode.MULTIRUN:
                 raise  # The other jobs of a sweep go on; Hydra raises it again at the end.
             raise SystemExit(_tell(str(error))) from None
+        except Answer as answer:
+            print(answer)
+            return None
 
     register()
     if {"--help", "-h"} & set(sys.argv[1:]):

@@ -40,7 +40,6 @@ class TimmModel(nn.Module):
         self.head = head
         self.input_spec = input_spec
         self.weights = weights
-        self._stages = [*backbone_stages(backbone, "backbone."), head_stage(head, "head.")]
 
     def features(self, images: Tensor) -> Tensor:
         """``(B, C, H, W)`` normalised images to pooled features ``(B, F)``."""
@@ -51,8 +50,11 @@ class TimmModel(nn.Module):
         return self.head(self.features(images))
 
     def stages(self) -> list[Stage]:
-        """From the stem to the head; every parameter and buffer is in exactly one."""
-        return self._stages
+        """From the stem to the head; every parameter and buffer is in exactly one.
+
+        Looked up anew: a plugin may have changed the network.
+        """
+        return [*backbone_stages(self.backbone, "backbone."), head_stage(self.head, "head.")]
 
     def split(self, boundary: str) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] | None:
         """``(prefix, suffix)`` with shared weights and ``suffix(prefix(x)) == forward(x)``.

@@ -1,7 +1,8 @@
 """Freezing: the only code that sets ``requires_grad``.
 
-A frozen stage has no gradients (AdamW with weight decay then leaves it bit-identical), and is in eval mode, because a
-frozen BatchNorm would still update its statistics and a frozen dropout would still drop.
+A frozen parameter has no gradient (AdamW with weight decay then leaves it bit-identical). A frozen stage is in eval
+mode, because its BatchNorm would still update its statistics and its dropout would still drop; so is a normalisation
+layer of an open stage whose statistics are frozen.
 
 Called in ``on_train_start`` and ``on_train_epoch_start``, after DDP has wrapped the model: parameters that are frozen
 before that are never synchronised, even once they are unfrozen.
@@ -10,24 +11,31 @@ before that are never synchronised, even once they are unfrozen.
 from collections.abc import Sequence
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from ft.model.stages import Stage
+from ft.phases.plan import Phase
 
 
-def apply(model: nn.Module, stages: Sequence[Stage], opened: frozenset[str]) -> None:
-    """Opens the named stages and freezes the others."""
-    parameters = dict(model.named_parameters())
-    for stage in stages:
-        for name in stage.parameters:
-            parameters[name].requires_grad_(stage.name in opened)
-            if stage.name not in opened:
-                parameters[name].grad = None
+def apply(model: nn.Module, phase: Phase) -> None:
+    """Opens what the phase names and freezes everything else."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in phase.tensors)
+        if name not in phase.tensors:
+            parameter.grad = None
 
 
-def keep_frozen_in_eval(model: nn.Module, stages: Sequence[Stage], opened: frozenset[str]) -> None:
-    """Puts the frozen stages' modules in eval mode; to be repeated whenever ``train()`` was called."""
+def keep_frozen_in_eval(model: nn.Module, stages: Sequence[Stage], phase: Phase) -> None:
+    """Puts what is frozen in eval mode; to be repeated whenever ``train()`` was called."""
     modules = dict(model.named_modules())
     for stage in stages:
-        if stage.name not in opened:
-            for name in stage.modules:
+        for name in stage.modules:
+            if stage.name not in phase.stages or _has_frozen_statistics(name, modules[name], phase):
                 modules[name].training = False
+
+
+def _has_frozen_statistics(name: str, module: nn.Module, phase: Phase) -> bool:
+    # torch's common base of BatchNorm and InstanceNorm; timm's own are subclasses.
+    if not isinstance(module, _NormBase) or module.running_mean is None:
+        return False
+    return f"{name}.running_mean" not in phase.tensors

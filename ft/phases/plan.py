@@ -1,15 +1,32 @@
-"""Which stages are open during an epoch: the start value, folded through the plugins.
+"""What trains during an epoch: the start value, folded through the plugins.
 
 stem  stage1  stage2  stage3 | stage4  head
 ......... prefix ........... | ..suffix ...       the boundary is the first open stage: derived, never declared
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
 
 from ft.errors import UserError, did_you_mean
+from ft.model.stages import Stage
 from ft.plugin import Plugin
 
 HEAD = "head"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What trains.
+
+    Attributes:
+        stages: Names of the open stages: those with at least one open tensor.
+        tensors: Names of the parameters and buffers that change.
+    """
+
+    stages: frozenset[str]
+    tensors: frozenset[str]
 
 
 def start_value(opened: str | Sequence[str], stages: Sequence[str], *, key: str = "model.open") -> frozenset[str]:
@@ -37,8 +54,28 @@ def start_value(opened: str | Sequence[str], stages: Sequence[str], *, key: str 
     return frozenset(names)
 
 
-def open_stages(start: frozenset[str], plugins: Sequence[Plugin], epoch: int, stages: Sequence[str]) -> frozenset[str]:
+def phase(
+    start: frozenset[str], plugins: Sequence[Plugin], epoch: int, stages: Sequence[Stage], model: nn.Module
+) -> Phase:
     """What trains during ``epoch``, after every plugin has had its say.
+
+    Raises:
+        UserError: A plugin opens a stage that the model lacks, or nothing is left to train.
+    """
+    opened = open_stages(start, plugins, epoch, [stage.name for stage in stages])
+    tensors = frozenset(
+        name for stage in stages if stage.name in opened for name in (*stage.parameters, *stage.buffers)
+    )
+    for plugin in plugins:
+        tensors = plugin.open_tensors(tensors, model) & tensors
+    trained = frozenset(stage.name for stage in stages if tensors.intersection(stage.parameters))
+    if not trained:
+        raise UserError(f"nothing is left to train in epoch {epoch}: plugins={[plugin.name for plugin in plugins]}.")
+    return Phase(trained, tensors)
+
+
+def open_stages(start: frozenset[str], plugins: Sequence[Plugin], epoch: int, stages: Sequence[str]) -> frozenset[str]:
+    """Which stages train during ``epoch``.
 
     Raises:
         UserError: A plugin opens a stage that the model lacks, or closes all of them.

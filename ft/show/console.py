@@ -27,24 +27,22 @@ def header(run: "Run") -> None:
     """Model, stages, weights, data, device: what is about to happen."""
     model, module, data = run.module.model, run.module, run.data
     total = sum(parameter.numel() for parameter in model.parameters())
-    parameters = dict(model.named_parameters())
-    open_count = sum(
-        parameters[name].numel() for stage in model.stages() if stage.name in module.opened for name in stage.parameters
-    )
+    first = module.phase_at(0)
+    open_count = sum(parameter.numel() for name, parameter in model.named_parameters() if name in first.tensors)
     stages = " ".join(
-        f"[bold green]{stage}[/]" if stage in module.opened else f"[dim]{stage}[/]" for stage in module.stage_names
+        f"[bold green]{stage}[/]" if stage in first.stages else f"[dim]{stage}[/]" for stage in module.stage_names
     )
     spec, options = model.input_spec, module.optimizer_options
     classes = run.module.task.classes
     rows = {
         "model": f"{run.config['model'].get('name', type(model).__name__)}, {total:,} parameters, "
         f"{spec.width} x {spec.height} x {spec.channels}",
-        "stages": f"{stages}   (open: {open_count:,} parameters)",
+        "stages": f"{stages}   (open at first: {open_count:,} parameters)",
         "weights": str(run.config["model"].get("found", "own")),
         "data": ", ".join(f"{name} {len(split.targets):,}" for name, split in data.splits.items()),
         "classes": f"{len(classes)}: {', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}",
         "optimizer": f"{options.name}, lr {options.lr:g}, batch {data.options.batch_size}",
-        "plugins": ", ".join(run.config["plugins"]) or "none",
+        "plugins": ", ".join(plugin.name for plugin in module.plugins) or "none",
         "device": f"{run.trainer.strategy.root_device} x {run.trainer.world_size}, {run.trainer.precision}",
         "run": str(run.folder.path),
     }
@@ -55,6 +53,9 @@ def header(run: "Run") -> None:
     console().print(Panel(table, title="resumed" if run.resumed else "ft", title_align="left", expand=False))
     if data.bad_images.found:
         console().print(f"[yellow]{len(data.bad_images.found)} images cannot be read and are left out[/]")
+    left_out = [name for name in run.config["plugins"] if name not in [plugin.name for plugin in module.plugins]]
+    if left_out:
+        console().print(f"[yellow]{', '.join(left_out)}: of no use on random weights; left out, every stage is open[/]")
     random_weights_warning(run)
 
 

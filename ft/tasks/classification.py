@@ -89,5 +89,5 @@ class Classification(Task):
 
     def _soft(self, targets: Tensor, logits: Tensor) -> Tensor:
         """``(B, K)`` class probabilities, smoothed."""
-        soft = targets if targets.ndim == 2 else F.one_hot(targets, self.num_outputs)
+        soft = self.soft_targets(targets)
         return soft.to(logits) * (1 - self.label_smoothing) + self.label_smoothing / self.num_outputs

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
@@ -80,6 +81,10 @@ class Task(ABC):
     def allows_soft_targets(self) -> bool:
         """Whether ``loss`` takes ``(B, K)`` class probabilities, as mixup makes them."""
         return True
+
+    def soft_targets(self, targets: Tensor) -> Tensor:
+        """``(B, K)`` floats that can be blended; targets of floats, such as blended ones, are returned as they are."""
+        return targets if targets.is_floating_point() else F.one_hot(targets, self.num_outputs).float()
 
     def state_dict(self) -> dict[str, Any]:
         """What ``fit_labels`` has learned, as plain values."""

@@ -8,7 +8,7 @@ import torch
 from ft.errors import UserError
 from ft.fit import fit
 from ft.phases.apply import apply, keep_frozen_in_eval
-from ft.phases.plan import boundary, open_stages, start_value
+from ft.phases.plan import boundary, open_stages, phase, start_value
 from ft.plugin import Plugin
 from tests.conftest import weights_of
 from tests.model.test_timm_model import make
@@ -60,9 +60,10 @@ def test_frozen_stages_have_no_gradients_and_are_in_eval_mode():
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     model.train()
-    opened = frozenset({"stage4", "head"})
-    apply(model, model.stages(), opened)
-    keep_frozen_in_eval(model, model.stages(), opened)
+    opened = {"stage4", "head"}
+    now = phase(frozenset(opened), [], 0, model.stages(), model)
+    apply(model, now)
+    keep_frozen_in_eval(model, model.stages(), now)
     for stage in model.stages():
         for name in stage.parameters:
             parameter = model.get_parameter(name)
@@ -70,6 +71,44 @@ def test_frozen_stages_have_no_gradients_and_are_in_eval_mode():
             assert (parameter.grad is None) == (stage.name not in opened)
         for name in stage.modules:
             assert model.get_submodule(name).training == (stage.name in opened)
+
+
+class OnlyBiases(Plugin):
+    name = "only_biases"
+
+    def open_tensors(self, open, model):
+        return frozenset(name for name in open if name.endswith("bias") and "head" not in name)
+
+
+def test_single_tensors_can_train_and_statistics_freeze_with_their_layer():
+    model = make("test_resnet", suggested={"img_size": 32})
+    now = phase(frozenset({"stage4", "head"}), [OnlyBiases()], 0, model.stages(), model)
+    assert now.stages == {"stage4"}
+    apply(model, now)
+    keep_frozen_in_eval(model.train(), model.stages(), now)
+    opened = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert opened
+    assert all(name.endswith("bias") and "layer4" in name for name in opened)
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert norms
+    assert not any(module.training for module in norms)
+
+
+def test_a_plugin_cannot_open_what_was_closed_and_something_must_train():
+    class Everything(Plugin):
+        def open_tensors(self, open, model):
+            return frozenset(name for name, _ in model.named_parameters())
+
+    class Nothing(Plugin):
+        name = "nothing"
+
+        def open_tensors(self, open, model):
+            return frozenset()
+
+    model = make("test_resnet", suggested={"img_size": 32})
+    assert phase(frozenset({"head"}), [Everything()], 0, model.stages(), model).stages == {"head"}
+    with pytest.raises(UserError, match=r"nothing is left to train in epoch 3: plugins=\['nothing'\]"):
+        phase(frozenset({"head"}), [Nothing()], 3, model.stages(), model)
 
 
 def changed(run, before) -> set[str]:
@@ -101,7 +140,7 @@ def test_only_open_stages_move(build_run, pretrained, opened, moves, optimizer):
 
 def test_random_weights_open_every_stage(build_run):
     run = build_run("model.open=head")
-    assert run.module.opened == frozenset(run.module.stage_names)
+    assert run.module.phase_at(0).stages == frozenset(run.module.stage_names)
 
 
 def test_a_plugin_opens_stages_and_the_optimizer_stays_as_it_is(build_run, pretrained):
@@ -119,13 +158,14 @@ def test_frozen_dropout_drops_nothing_and_open_dropout_does():
     stages = model.stages()
     images = torch.randn(4, 3, 160, 160, generator=torch.Generator().manual_seed(0))
     model.train()
-    apply(model, stages, frozenset({"head"}))
-    keep_frozen_in_eval(model, stages, frozenset({"head"}))
+    only_head = phase(frozenset({"head"}), [], 0, stages, model)
+    apply(model, only_head)
+    keep_frozen_in_eval(model, stages, only_head)
     assert torch.equal(model.features(images), model.features(images))
     features = model.features(images)
     assert not torch.equal(model.head(features), model.head(features))
     opened = frozenset({"stage6", "head"})
-    keep_frozen_in_eval(model.train(), stages, opened)
+    keep_frozen_in_eval(model.train(), stages, phase(opened, [], 0, stages, model))
     paths = {name: m for name, m in model.named_modules() if type(m).__name__ == "DropPath"}
     assert {name.split(".")[2] for name, m in paths.items() if m.training} == {"5"}  # stage6 is blocks.5
     assert len(paths) > 2

@@ -1,0 +1,68 @@
+"""Mixup: every training image, and its target, is blended with another of the same batch.
+
+    image <- lam * image + (1 - lam) * partner,  target likewise          lam ~ Beta(alpha, alpha)
+
+From Zhang et al. 2018, https://arxiv.org/abs/1710.09412. Turn on with ``plugins=[mixup]``.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from torch import Generator, Tensor
+
+from ft import FineTuner, Plugin, Task, UserError
+from ft.data.module import DataModule
+from ft.errors import require
+
+
+def mixup(images: Tensor, targets: Tensor, *, lam: float, order: Tensor) -> tuple[Tensor, Tensor]:
+    """Blends each image, and its target, with another of the same batch.
+
+    Args:
+        images: ``(B, C, H, W)``, already normalised.
+        targets: ``(B, K)`` class probabilities; rows sum to 1.
+        lam: Share of the original image, in ``[0, 1]``.
+        order: ``(B,)`` index of each image's partner.
+
+    Source: Zhang et al. 2018, https://arxiv.org/abs/1710.09412, equation 1.
+    """
+    return lam * images + (1 - lam) * images[order], lam * targets + (1 - lam) * targets[order]
+
+
+class Mixup(Plugin):
+    """Blends the images of a batch.
+
+    Args:
+        alpha: Of the Beta distribution, at least 0; 0 blends nothing.
+        prob: Share of the batches that are blended, in ``[0, 1]``.
+
+    Raises:
+        UserError: A value is out of range, or the task takes no soft targets.
+    """
+
+    neutral: ClassVar = {"alpha": 0.0}
+
+    def __init__(self, *, alpha: float, prob: float) -> None:
+        require(alpha >= 0, "plugins.mixup.alpha", "must be at least 0", alpha)
+        require(0 <= prob <= 1, "plugins.mixup.prob", "must be in [0, 1]", prob)
+        self.alpha = alpha
+        self.prob = prob
+        self.task: Task | None = None
+
+    def prepare(self, module: FineTuner, trainer: Trainer, data: DataModule) -> None:
+        self.task = module.task
+        if not self.task.allows_soft_targets:
+            name = type(self.task).__name__.lower()
+            raise UserError(f"plugins=[mixup] blends targets, which task={name} does not allow: leave mixup out.")
+
+    def train_batch(self, images: Tensor, targets: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        if self.alpha == 0 or torch.rand((), generator=generator) >= self.prob:
+            return images, targets
+        assert self.task is not None
+        order = torch.randperm(len(images), generator=generator).to(images.device)
+        # torch draws no Beta variate from a generator.
+        numbers = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+        lam = float(numbers.beta(self.alpha, self.alpha))
+        return mixup(images, self.task.soft_targets(targets), lam=lam, order=order)
