@@ -9,7 +9,7 @@ section 2; the warm-up is TensorFlow's and timm's. Turn on with ``plugins=[ema]`
 
 from typing import Any, ClassVar
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 
 from ft import Plugin
 from ft.checkpoint.evaluated_weights import EvaluatedWeights
@@ -43,23 +43,21 @@ class Ema(Plugin):
         self.weights = EvaluatedWeights()
         self.updates = 0
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         # Not after a batch whose gradients are still being accumulated.
         if self.decay > 0 and trainer.global_step > self.updates:
             self.updates = trainer.global_step
             self.weights.update(pl_module.model, 1 - decay_at(self.updates, decay=self.decay, warmup=self.warmup))
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         self.weights.swap_in(pl_module.model)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         self.weights.swap_out(pl_module.model)
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         self.weights.write(checkpoint, pl_module.model)
 
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         self.weights.read(checkpoint, pl_module.model)
         self.updates = checkpoint["global_step"]

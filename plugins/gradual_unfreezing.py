@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 
 from ft import Answer, FineTuner, Plugin, UserError
 from ft.data.module import DataModule
@@ -143,10 +143,10 @@ class GradualUnfreezing(Plugin):
         assert module.phase is not None
         self.opened[epoch] = sorted(module.phase.stages)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         pl_module.log(f"plugins/{self.name}/open_stages", float(len(self.opened[trainer.current_epoch])))
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         if self.plot and trainer.is_global_zero:
             cells = [[stage in self.opened[epoch] for epoch in sorted(self.opened)] for stage in self.stages]
             grid(
@@ -244,7 +244,8 @@ def describe(phases: Sequence[tuple[int, Sequence[str]]], module: FineTuner, dat
         lowest = lr * lr_decay ** (len(module.stage_names) - 1 - module.stage_names.index(names[0]))
         lines.append(
             f"      - {{epoch: {start}, open: [{', '.join(names)}]}}"
-            f"  # {sum(size[name] for name in names):,} parameters, lr {lowest:.2g} to {lr:.2g}, {seconds:.0f} s an epoch"
+            f"  # {sum(size[name] for name in names):,} parameters, "
+            f"lr {lowest:.2g} to {lr:.2g}, {seconds:.0f} s an epoch"
         )
     lines.append("Seconds are measured now on this machine's processor, without reading images.")
     return "\n".join(lines)

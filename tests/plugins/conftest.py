@@ -40,7 +40,8 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     for name in ARCHITECTURES:
         torch.manual_seed(0)
-        save_file({key: value.contiguous() for key, value in timm.create_model(name, num_classes=0).state_dict().items()}, folder / f"{name}.safetensors")  # fmt: skip
+        state = timm.create_model(name, num_classes=0).state_dict()
+        save_file({key: value.contiguous() for key, value in state.items()}, folder / f"{name}.safetensors")
     return folder
 
 

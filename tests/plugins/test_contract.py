@@ -3,6 +3,7 @@
 import inspect
 import pickle
 from itertools import combinations
+from typing import Any
 
 import pytest
 import torch
@@ -23,8 +24,8 @@ from tests.plugins.conftest import ARCHITECTURES, CONF, PLUGINS, Diary, settings
 BATCH_HOOKS = tuple(
     name
     for name, _ in inspect.getmembers(Callback, inspect.isfunction)
-    if "batch" in name or name in ("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_before_zero_grad")
-)  # fmt: skip
+    if any(word in name for word in ("batch", "backward", "optimizer_step", "zero_grad"))
+)
 EVERY_OTHER_PAIR = list(combinations(PLUGINS, 2))
 # The fast tier takes a sample in which every plugin meets several others.
 SAMPLE = EVERY_OTHER_PAIR[:: max(1, len(EVERY_OTHER_PAIR) // 12)]
@@ -77,7 +78,7 @@ def test_a_plain_model_with_the_kept_weights_reproduces_the_validation_loss(whol
     weights = weights_of(run)
     with composed() as config:
         del config  # Hydra's state as a verb finds it
-    config = OmegaConf.to_container(OmegaConf.load(run.folder.config), resolve=True)
+    config: Any = OmegaConf.to_container(OmegaConf.load(run.folder.config), resolve=True)
     task = instantiate(config["task"], "task")
     data = build_data(config, task)
     model = build_model(config, task, data, load_weights=False)
@@ -141,12 +142,14 @@ def together(runs, one, other):
     try:
         run = runs.train(*settings(one, other))
     except UserError as error:
-        assert one in str(error)
-        assert other in str(error)
+        refusal = str(error)
+    else:
+        assert [plugin.name for plugin in run.module.plugins] == [one, other]
+        assert all(value.isfinite().all() for value in weights_of(run).values())
+        assert 0 in run.metrics.rows
         return
-    assert [plugin.name for plugin in run.module.plugins] == [one, other]
-    assert all(value.isfinite().all() for value in weights_of(run).values())
-    assert 0 in run.metrics.rows
+    assert one in refusal
+    assert other in refusal
 
 
 def plugin_of(name: str) -> Plugin:
