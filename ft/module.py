@@ -1,6 +1,7 @@
 """FineTuner: one model, one task, one optimizer, any plugins, as a LightningModule."""
 
 import math
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
 
 from ft.data.bad_images import BadImages
 from ft.data.batch import Batch
@@ -199,6 +201,27 @@ class FineTuner(LightningModule):
     def on_validation_end(self) -> None:
         if self.task.metric in self.trainer.callback_metrics:
             self.watched.append(float(self.trainer.callback_metrics[self.task.metric]))
+
+    @torch.no_grad()
+    def score(self, loader: Iterable[Batch]) -> dict[str, float]:
+        """Validation metrics of the weights that are in the model now, outside the loop; the same in every process.
+
+        Args:
+            loader: Batches as a loader of the data module gives them; each process its share.
+        """
+        metrics = self.metrics["val"].clone()
+        loss = MeanMetric().to(self.device)
+        self.eval()
+        with self.trainer.precision_plugin.forward_context():
+            for read in loader:
+                batch = self._prepare(read)
+                if len(batch.index):
+                    logits = self(batch.images)
+                    loss.update(self.task.loss(logits, batch.targets), len(batch.index))
+                    metrics.update(self.task.probabilities(logits.float()), self.task.metric_targets(batch.targets))
+        self.train()
+        values = {f"val/{name}": float(value) for name, value in metrics.compute().items()}
+        return {"val/loss": float(loss.compute()), **values}
 
     def on_test_epoch_end(self) -> None:
         self._log_metrics("test")

@@ -1,5 +1,10 @@
 """Shared by all tests: a run from overrides, in this process, in a temporary folder."""
 
+import os
+
+# Tiny models gain nothing from threads, and lose all when several processes share the cores. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -26,6 +26,8 @@ def ft(*arguments: str, verb: str = "train", **environment: str) -> subprocess.C
 MISTAKES = {
     "choice": (["optimizer=adm"], ["optimizer=adm is not a choice", "Did you mean adam"]),
     "choice in a list": (["logger=[tensorbord]"], ["logger=tensorbord is not a choice", "Did you mean tensorboard"]),
+    "plugin": (["plugins=[gradual_unfreezng]"], ["Did you mean gradual_unfreezing", "plugins can be ", " mixup"]),
+    "plugin that is added": (["+plugins=mixp"], ["plugins=mixp is not a choice", "Did you mean mixup"]),
     "group": (["optimzer=adam"], ["no config key optimzer", "Did you mean optimizer"]),
     "key": (["trainer.max_epoch=3"], ["no config key trainer.max_epoch", "Did you mean trainer.max_epochs"]),
     "key without its group": (["lr=0.1"], ["no config key lr", "Did you mean optimizer.lr"]),

@@ -59,6 +59,11 @@ def test_imports_keep_to_the_rules(name: str, file: Path):
     here = room(name)
     if here in LEAVES:
         assert rooms <= {here, "errors", "input_spec"}, "a leaf imports no other room"
+    if here in ("fork", "new"):
+        assert rooms <= {"fork", "errors"}
+        assert {other.partition(".")[0] for other in uses} <= {"ft", *sys.stdlib_module_names}, "it only copies files"
+    else:
+        assert "fork" not in rooms
     if here in OUTER:
         assert not rooms & set(OUTER) - {here}
     else:
@@ -70,12 +75,12 @@ def test_imports_keep_to_the_rules(name: str, file: Path):
 
 
 def test_every_verb_is_short():
-    for verb in ("train", "evaluate"):
+    for verb in ("train", "evaluate", "new"):
         assert len((ROOT / "ft" / f"{verb}.py").read_text(encoding="utf-8").splitlines()) <= 60
 
 
 @pytest.mark.parametrize(
-    "statement", ["import ft", "import ft.train", "import ft.evaluate", "import ft.command.mistakes"]
+    "statement", ["import ft", "import ft.train", "import ft.evaluate", "import ft.new", "import ft.command.mistakes"]
 )
 def test_torch_stays_out_until_it_is_needed(statement: str):
     heavy = "{'torch', 'timm', 'lightning', 'torchvision', 'sklearn'}"

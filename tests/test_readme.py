@@ -30,7 +30,8 @@ def test_every_command_that_is_shown_composes(verb: str, rest: str):
 
 
 def test_there_are_commands_to_check():
-    assert len(commands()) >= 10
+    # A fork's README shows three.
+    assert len(COMMAND.findall((ROOT / "README.md").read_text(encoding="utf-8"))) >= 3
 
 
 def test_the_readme_shows_measured_results_only():

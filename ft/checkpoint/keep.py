@@ -33,7 +33,8 @@ class KeepCheckpoints(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # After validation, and after the module and the plugins have seen its result. Lightning counts the epoch as
         # processed but not completed here; resuming from this point starts the next one.
-        self.offer(trainer, {name: float(value) for name, value in trainer.callback_metrics.items()})
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.offer(trainer, values, epoch=trainer.current_epoch)
         trainer.save_checkpoint(self.folder / "last")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -48,12 +49,13 @@ class KeepCheckpoints(Checkpoint):
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
         self.best_values = state_dict["best_values"]
 
-    def offer(self, trainer: Trainer, values: dict[str, float]) -> bool:
+    def offer(self, trainer: Trainer, values: dict[str, float], *, epoch: int) -> bool:
         """Keeps the weights that are in the model now as ``best``, if they are not worse than those that are.
 
         Args:
             trainer: Writes the checkpoint.
             values: The metrics of these weights; without the one that decides, nothing is kept.
+            epoch: They are the weights of.
 
         Returns:
             Whether they were kept.
@@ -66,6 +68,6 @@ class KeepCheckpoints(Checkpoint):
         # Of two epochs with the same score the later one: it was trained longer, and at a lower rate.
         if self.best is not None and score < self.sign * self.best:
             return False
-        self.best, self.best_epoch, self.best_values = values[self.metric], trainer.current_epoch, values
+        self.best, self.best_epoch, self.best_values = values[self.metric], epoch, values
         trainer.save_checkpoint(self.folder / "best")
         return True

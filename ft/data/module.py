@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from ft.data.batch import Batch
 from ft.data.dataset import ImageDataset, collate
+from ft.data.randomness import derive_seed
 from ft.data.sampler import EpochBatchSampler, EvaluationBatchSampler, Progress
 from ft.data.source import Images
 from ft.data.transforms import Transform
@@ -125,15 +126,28 @@ class DataModule(LightningDataModule):
         """Every image of a split once, in order, as evaluation sees it."""
         return self._evaluation_loader(split)
 
+    def sample_loader(self, split: str, num_images: int) -> DataLoader[Batch]:
+        """A random sample of a split, as evaluation sees it: the same in every process and whenever it is asked for."""
+        size = len(self.splits[split].targets)
+        order = torch.randperm(size, generator=torch.Generator().manual_seed(derive_seed(self.seed, "sample", split)))
+        chosen = order[:num_images].tolist()
+        batches = [
+            [(0, position) for position in chosen[start : start + self.options.batch_size]]
+            for start in range(0, len(chosen), self.options.batch_size)
+        ]
+        return self._loader(split, self.eval_transform, batches, num_workers=0)
+
     def _evaluation_loader(self, split: str) -> DataLoader[Batch]:
         sampler = EvaluationBatchSampler(
             len(self.splits[split].targets), self.options.batch_size, rank=self._rank, world_size=self._world_size
         )
         return self._loader(split, self.eval_transform, sampler)
 
-    def _loader(self, split: str, transform: Transform, sampler: Any) -> DataLoader[Batch]:
+    def _loader(
+        self, split: str, transform: Transform, sampler: Any, *, num_workers: int | None = None
+    ) -> DataLoader[Batch]:
         part = self.splits[split]
-        workers = self.num_workers
+        workers = self.num_workers if num_workers is None else num_workers
         loader: DataLoader[Any] = DataLoader(
             ImageDataset(part.images, part.targets, transform, seed=self.seed),
             batch_sampler=sampler,

@@ -92,3 +92,21 @@ def _module_groups(backbone: nn.Module, group_of: dict[str, int]) -> dict[str, i
         elif not below:
             found[name] = found.get(name.rpartition(".")[0], latest)
     return found
+
+
+def parameter_depths(model: Any) -> dict[str, int]:
+    """How far below the head each parameter is: 0 in the head, 1 in the backbone's last layer, and so on.
+
+    Args:
+        model: Follows the model's protocol. Where its ``backbone`` is timm's, layers are timm's finest; elsewhere each
+            stage is one.
+    """
+    stages = model.stages()
+    depths = {name: depth for depth, stage in enumerate(reversed(stages)) for name in stage.parameters}
+    backbone = getattr(model, "backbone", None)
+    if backbone is not None and hasattr(backbone, "group_matcher"):
+        layer_of = group_parameters(backbone, backbone.group_matcher(coarse=False), reverse=True)
+        layers = sorted(set(layer_of.values()))
+        for name, layer in layer_of.items():
+            depths[f"backbone.{name}"] = len(layers) - layers.index(layer)
+    return depths

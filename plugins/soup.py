@@ -1,0 +1,128 @@
+"""Greedy soup: at the end, the best epochs' weights are averaged as long as the validation metric does not fall.
+
+    soup = [best];  for each of the next best: keep it in the mean if the metric is not worse with it
+
+From Wortsman et al. 2022, https://arxiv.org/abs/2203.05482, algorithm 1, with the epochs of one run as ingredients.
+BatchNorm's statistics are averaged like weights. Turn on with ``plugins=[soup]``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import Trainer
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ft import FineTuner, Plugin
+from ft.checkpoint.keep import KeepCheckpoints
+from ft.data.module import DataModule
+from ft.errors import require
+
+
+def mean_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of several state dictionaries; what is not a float is taken from the first."""
+    return {
+        name: torch.stack([state[name] for state in states]).mean(0) if value.is_floating_point() else value
+        for name, value in states[0].items()
+    }
+
+
+def greedy(candidates: Sequence[int], score: Callable[[Sequence[int]], float]) -> list[int]:
+    """The ingredients of the soup.
+
+    Args:
+        candidates: Best first.
+        score: Of the mean of some candidates; higher is better.
+
+    Source: Wortsman et al. 2022, https://arxiv.org/abs/2203.05482, algorithm 1.
+    """
+    chosen = list(candidates[:1])
+    best = score(chosen)
+    for candidate in candidates[1:]:
+        value = score([*chosen, candidate])
+        if value >= best:
+            chosen, best = [*chosen, candidate], value
+    return chosen
+
+
+class Soup(Plugin):
+    """Keeps the weights of the best epochs in ``soup/`` in the run folder, and averages them when training ends.
+
+    Args:
+        keep: Epochs that are candidates, at least 1; 1 makes no soup.
+
+    Raises:
+        UserError: ``keep`` is below 1.
+    """
+
+    exclusive = frozenset({"averages the weights"})
+    neutral: ClassVar = {"keep": 1}
+
+    def __init__(self, *, keep: int) -> None:
+        require(keep >= 1, "plugins.soup.keep", "must be at least 1", keep)
+        self.keep = keep
+        self.values: dict[int, float] = {}
+        self.sign = 1.0
+        self.data: DataModule | None = None
+
+    def prepare(self, module: FineTuner, trainer: Trainer, data: DataModule) -> None:
+        self.sign = 1.0 if module.task.mode == "max" else -1.0
+        self.data = data
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        value = trainer.callback_metrics.get(pl_module.task.metric)
+        if self.keep == 1 or value is None or not value.isfinite():
+            return
+        self.values[trainer.current_epoch] = float(value)
+        self._write(trainer, trainer.current_epoch, pl_module.model.state_dict())
+        for epoch in self._best_first()[self.keep :]:
+            del self.values[epoch]
+            if trainer.is_global_zero:
+                self._file(trainer, epoch).unlink(missing_ok=True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if len(self.values) < 2:
+            return
+        trainer.strategy.barrier()
+        trained = {name: value.detach().clone() for name, value in pl_module.model.state_dict().items()}
+        candidates = self._best_first()
+        states = {epoch: load_file(self._file(trainer, epoch)) for epoch in candidates}
+        scores: dict[tuple[int, ...], dict[str, float]] = {}
+
+        def score(epochs: Sequence[int]) -> float:
+            assert self.data is not None
+            pl_module.model.load_state_dict(mean_weights([states[epoch] for epoch in epochs]))
+            scores[tuple(epochs)] = pl_module.score(self.data.evaluation_loader("val"))
+            return self.sign * scores[tuple(epochs)][pl_module.task.metric]
+
+        chosen = greedy(candidates, score)
+        if trainer.is_global_zero:
+            print(f"{self.name}: the mean of epochs {', '.join(str(epoch + 1) for epoch in sorted(chosen))}")
+        if len(chosen) > 1:
+            score(chosen)
+            keeper: Any = trainer.checkpoint_callback
+            assert isinstance(keeper, KeepCheckpoints)
+            keeper.offer(trainer, scores[tuple(chosen)], epoch=max(chosen))
+        pl_module.model.load_state_dict(trained)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"values": self.values}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.values = dict(state_dict["values"])
+
+    def _best_first(self) -> list[int]:
+        return sorted(self.values, key=lambda epoch: (-self.sign * self.values[epoch], -epoch))
+
+    def _write(self, trainer: Trainer, epoch: int, state: Mapping[str, Tensor]) -> None:
+        if trainer.is_global_zero:
+            file = self._file(trainer, epoch)
+            file.parent.mkdir(exist_ok=True)
+            save_file({name: value.detach().contiguous() for name, value in state.items()}, file)
+
+    def _file(self, trainer: Trainer, epoch: int) -> Path:
+        # Under torchrun every process has made up its own folder; the first one's is the run's.
+        folder = trainer.strategy.broadcast(trainer.default_root_dir) if trainer.world_size > 1 else None
+        return Path(folder or trainer.default_root_dir) / "soup" / f"epoch_{epoch}.safetensors"
