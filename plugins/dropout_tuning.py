@@ -12,7 +12,7 @@ loss that ``auto`` looks at is that of the epoch's own steps, with dropout. Turn
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -99,7 +99,7 @@ class DropoutTuning(Plugin):
         curve: One of ``CURVES``.
         rate: Highest value of the curve, in ``[0, 1)``; of drop paths, that of the deepest.
         cutoff: Share of the epochs, in ``[0, 1]``, after which the curve has come to its end.
-        stages: Factor of the rates of some stages, at least 0.
+        stages: Factor of the rates of some stages, at least 0; ``None`` for none.
         target: ``auto``: the relative gap of the losses that is neither too large nor too small.
         step: ``auto``: how much the rate changes after an epoch, at least 0.
         bounds: ``auto``: lowest and highest rate, in ``[0, 1)``.
@@ -122,7 +122,7 @@ class DropoutTuning(Plugin):
         curve: str,
         rate: float,
         cutoff: float,
-        stages: dict[str, float],
+        stages: dict[str, float] | None,
         target: float,
         step: float,
         bounds: list[float],
@@ -137,7 +137,8 @@ class DropoutTuning(Plugin):
         one_of(curve, CURVES, f"{KEY}.curve")
         require(0 <= rate < 1, f"{KEY}.rate", "must be in [0, 1)", rate)
         require(0 <= cutoff <= 1, f"{KEY}.cutoff", "must be in [0, 1]", cutoff)
-        require(all(factor >= 0 for factor in stages.values()), f"{KEY}.stages", "must be factors from 0", stages)
+        factors = stages or {}
+        require(all(each >= 0 for each in factors.values()), f"{KEY}.stages", "must be factors from 0", stages)
         require(step >= 0, f"{KEY}.step", "must be at least 0", step)
         valid = len(bounds) == 2 and 0 <= bounds[0] <= bounds[1] < 1
         require(valid, f"{KEY}.bounds", "must be a lowest and a highest rate in [0, 1)", bounds)
@@ -153,7 +154,7 @@ class DropoutTuning(Plugin):
         self.curve = curve
         self.rate = rate
         self.cutoff = cutoff
-        self.stages = stages
+        self.factors = factors
         self.target = target
         self.step = step
         self.bounds = (bounds[0], bounds[1])
@@ -175,13 +176,13 @@ class DropoutTuning(Plugin):
                 f"plugins=[dropout_tuning] makes the loss another one at every call, and optimizer="
                 f"{module.optimizer_options.name} needs the same: leave it out, or set optimizer=adamw."
             )
-        for name in self.stages:
+        for name in self.factors:
             if name not in module.stage_names:
                 raise UserError(
                     f"{KEY}.stages has {name!r}; the model's stages are {', '.join(module.stage_names)}."
                     f"{did_you_mean(name, module.stage_names)}"
                 )
-        found = find_dropouts(module.model, module.model.stages(), self.stages)
+        found = find_dropouts(module.model, module.model.stages(), self.factors)
         for place in self.where:
             if place not in {site.place for site in found}:
                 raise UserError(f"{KEY}.where={place}: {ABSENT[place]}.")
@@ -189,7 +190,7 @@ class DropoutTuning(Plugin):
         highest = max(self.bounds[1] if self.auto else self.rate, *(self.choose or [0.0]), 0.0)
         largest = max((site.share for site in self.sites), default=0.0)
         require(
-            highest * largest < 1, f"{KEY}.stages", f"times the highest rate {highest} must be below 1", self.stages
+            highest * largest < 1, f"{KEY}.stages", f"times the highest rate {highest} must be below 1", self.factors
         )
         timed = self.curve not in ("constant", "auto")
         self.num_epochs = trainer.max_epochs or -1
@@ -247,12 +248,7 @@ class DropoutTuning(Plugin):
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         if self.plot and self.where and trainer.is_global_zero:
             epochs = range(trainer.current_epoch)
-            curves: dict[str, Any] = {
-                place: (epochs, [self.rate_at(place, epoch) for epoch in epochs]) for place in self.where
-            }
-            if self.losses:
-                gaps = [relative_gap(*self.losses[epoch]) for epoch in sorted(self.losses)]
-                curves["relative gap of the losses"] = (sorted(self.losses), gaps)
+            curves = {place: (epochs, [self.rate_at(place, epoch) for epoch in epochs]) for place in self.where}
             file = Path(trainer.default_root_dir) / f"{self.name}.png"
             lines(file, curves, xlabel="epoch", ylabel="rate", title=f"dropout rate, {self.curve}")
 

@@ -54,23 +54,29 @@ def has_diverged(smoothed: Sequence[float]) -> bool:
     return not math.isfinite(smoothed[-1]) or smoothed[-1] > 4 * min(smoothed)
 
 
-def suggest(rates: Sequence[float], smoothed: Sequence[float]) -> float | None:
-    """The rate at which the smoothed loss falls fastest, per factor of the rate.
+def suggest(rates: Sequence[float], losses: Sequence[float], *, smoothing: float) -> float | None:
+    """The rate at which the loss falls fastest, per factor of the rate.
 
     Args:
         rates: Rising.
-        smoothed: The loss at each.
+        losses: The loss at each.
+        smoothing: As in ``smooth``.
 
     Returns:
         ``None`` where the loss never falls.
     """
-    finite = [(rate, loss) for rate, loss in zip(rates, smoothed, strict=True) if math.isfinite(loss)]
+    finite = [(rate, loss) for rate, loss in zip(rates, losses, strict=True) if math.isfinite(loss)]
     if len(finite) < 2:
         return None
-    x, y = np.log([rate for rate, _ in finite]), np.array([loss for _, loss in finite])
+    forwards = np.array(smooth([loss for _, loss in finite], smoothing=smoothing))
+    # What rises after the lowest loss would reach down into the descent when it is smoothed backwards.
+    end = int(forwards.argmin()) + 2
+    backwards = np.array(smooth([loss for _, loss in finite[:end]][::-1], smoothing=smoothing))[::-1]
+    # Smoothed in one direction alone the descent seems to come later: at rates several times too high.
+    x, y = np.log([rate for rate, _ in finite[:end]]), (forwards[:end] + backwards) / 2
     slopes = np.gradient(y, x)
     # The first averages are of a few losses only: their slope is noise.
-    slopes[: len(slopes) // 10] = np.inf
+    slopes[: len(finite) // 10] = np.inf
     steepest = int(slopes.argmin())
     return float(math.exp(x[steepest])) if slopes[steepest] < 0 else None
 
@@ -123,7 +129,7 @@ class LrFinder(Plugin):
         trainer: Any = module.trainer
         if self.suggestion is None and trainer.global_step == 0:
             rates, losses = self._sweep(module, trainer)
-            found = suggest(rates, smooth(losses, smoothing=self.smoothing))
+            found = suggest(rates, losses, smoothing=self.smoothing)
             # Every process has swept its own images.
             self.suggestion = trainer.strategy.broadcast(found or self.lr)
             if trainer.is_global_zero:

@@ -1,7 +1,7 @@
 """Progressive resizing: small images first, which is fast, and full size at the end, where the detail is.
 
-    epoch 0      1      2      3      4 ...
-          112    144    176    208    224        side in pixels, start=0.5, multiple_of=16
+    epoch   0     1     2     3     4
+    side  112   144   176   192   224      of 224 pixels, start=0.5, over=1, multiple_of=16
 
 Howard's trick for fast.ai's DAWNBench entry (2018); Tan & Le 2021 ("progressive learning"),
 https://arxiv.org/abs/2104.00298, section 4. That training a little smaller than testing does no harm is Touvron et al.
@@ -37,7 +37,7 @@ def side(epoch: int, *, full: int, start: float, over: float, num_epochs: int, m
     """
     done = min(1.0, epoch / (over * max(num_epochs - 1, 1)))
     wanted = full * (start + (1 - start) * done)
-    return full if done == 1 else min(full, max(multiple_of, round(wanted / multiple_of) * multiple_of))
+    return full if done == 1 else min(full, max(multiple_of, int(wanted / multiple_of + 0.5) * multiple_of))
 
 
 def shrink(images: Tensor, *, height: int, width: int) -> Tensor:

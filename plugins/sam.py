@@ -37,10 +37,15 @@ def ascent(
 
     Source: https://arxiv.org/abs/2010.01412, equation 2; https://arxiv.org/abs/2102.11600, section 4.
     """
-    units = [weight.abs() + eta if adaptive else torch.ones_like(weight) for weight in weights]
-    scaled = [unit * gradient for unit, gradient in zip(units, gradients, strict=True)]
+
+    def in_units(values: Sequence[Tensor]) -> list[Tensor]:
+        if not adaptive:
+            return list(values)
+        return [(weight.abs() + eta) * value for weight, value in zip(weights, values, strict=True)]
+
+    scaled = in_units(gradients)
     norm = torch.stack([each.float().norm() for each in scaled]).norm()
-    return [(rho / (norm + 1e-12)).to(each.dtype) * unit * each for unit, each in zip(units, scaled, strict=True)]
+    return [(rho / (norm + 1e-12)).to(each.dtype) * each for each in in_units(scaled)]
 
 
 class Sam(Plugin):

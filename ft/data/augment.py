@@ -156,8 +156,8 @@ def recolour(images: Tensor, matrices: Tensor, *, mean: Tensor, std: Tensor) -> 
     """
     linear = matrices[:, :, :-1] * std / std[:, None]
     added = (matrices[:, :, :-1] @ mean + matrices[:, :, -1] - mean) / std
-    pixels = torch.baddbmm(added[:, :, None], linear, images.flatten(2)).view(images.shape)
-    return pixels.clamp((-mean / std)[:, None, None], ((1 - mean) / std)[:, None, None])
+    pixels = torch.baddbmm(added[:, :, None], linear, images.flatten(2))
+    return pixels.clamp_((-mean / std)[:, None], ((1 - mean) / std)[:, None]).view(images.shape)
 
 
 def blur(images: Tensor, sigmas: Tensor) -> Tensor:

@@ -41,7 +41,8 @@ class Ranges:
         rotation: Degrees, either way.
         shear: Degrees, either way, along x and along y.
         translation: Share of the width and the height, either way.
-        padding: Beyond the view: ``reflection``, ``border`` or ``zeros``, which is the mean colour.
+        padding: Beyond the view: ``reflection``, ``border`` or ``zeros``, which is the mean colour; its colours are
+            changed with the image's.
         rescale: Pixel values are multiplied by ``1 - x`` to ``1 + x``.
         color_jitter: ``contrast``, ``saturation``: as ``rescale``; ``hue``: turns of the colour circle, either way.
         blur: ``prob``, and the range of ``sigma`` in pixels.

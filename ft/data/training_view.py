@@ -11,9 +11,8 @@ pixels beyond the inner frame, the view shows as much in more pixels.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 
 import torch
 from PIL import Image
@@ -42,8 +41,8 @@ def density(spec: InputSpec, view: InputSpec) -> float:
     return math.floor(view.height / view.crop_pct) / math.floor(spec.height / spec.crop_pct)
 
 
-@cache
-def policy_at(name: str, strength: float, fill: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+@lru_cache(maxsize=4)
+def policy_at(name: str, strength: float, fill: tuple[int, ...]) -> v2.Transform:
     """A policy for ``(C, H, W)`` ``uint8`` images, C 1 or 3, that draws from torch's global generator.
 
     Args:

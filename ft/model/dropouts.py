@@ -54,6 +54,7 @@ def find_dropouts(model: nn.Module, stages: Sequence[Stage], factors: Mapping[st
             sites.append(DropoutSite(DROP_PATH, name, "drop_prob", factor * (part.drop_prob or 0.0) / largest))
         elif isinstance(part, nn.modules.dropout._DropoutNd):
             sites.append(DropoutSite(HEAD if stage == HEAD else BACKBONE, name, "p", factor))
+        # Where a pool of ours takes the backbone's feature maps, timm's own head is not run.
         elif drops_by_itself(part) and not (name == "backbone" and getattr(model, "pool", None) is not None):
             sites.append(DropoutSite(BACKBONE, name, "drop_rate", factor))
     return sites
@@ -63,5 +64,5 @@ def drops_by_itself(module: nn.Module) -> bool:
     """Whether it hands timm's attribute ``drop_rate`` to ``F.dropout``; most that have the attribute never read it."""
     if not isinstance(getattr(module, "drop_rate", None), int | float):
         return False
-    methods = [getattr(type(module), name, None) for name in ("forward", "forward_head")]
-    return any({"drop_rate", "dropout"} <= set(method.__code__.co_names) for method in methods if method is not None)
+    codes = [getattr(getattr(type(module), name, None), "__code__", None) for name in ("forward", "forward_head")]
+    return any({"drop_rate", "dropout"} <= set(code.co_names) for code in codes if code is not None)

@@ -8,7 +8,7 @@ Called in ``on_train_start`` and ``on_train_epoch_start``, after DDP has wrapped
 before that are never synchronised, even once they are unfrozen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -27,11 +27,24 @@ def apply(model: nn.Module, phase: Phase) -> None:
 
 def keep_frozen_in_eval(model: nn.Module, stages: Sequence[Stage], phase: Phase) -> None:
     """Puts what is frozen in eval mode; to be repeated whenever ``train()`` was called."""
-    modules = dict(model.named_modules())
-    for stage in stages:
-        for name in stage.modules:
-            if stage.name not in phase.stages or _has_frozen_statistics(name, modules[name], phase):
-                modules[name].training = False
+    stage_of = {name: stage.name for stage in stages for name in stage.modules}
+    holds_open = _containers(phase.tensors)
+    for name, module in model.named_modules():
+        # A container of several stages (the backbone itself) may drop features too: timm's functional ``drop_rate``.
+        frozen = stage_of[name] not in phase.stages if name in stage_of else name not in holds_open
+        if frozen or _has_frozen_statistics(name, module, phase):
+            module.training = False
+
+
+def _containers(tensors: Iterable[str]) -> set[str]:
+    """Names of all modules that hold any of the tensors, however deep; the model itself is the empty name."""
+    found = {""}
+    for tensor in tensors:
+        parent = tensor.rpartition(".")[0]
+        while parent not in found:
+            found.add(parent)
+            parent = parent.rpartition(".")[0]
+    return found
 
 
 def _has_frozen_statistics(name: str, module: nn.Module, phase: Phase) -> bool:

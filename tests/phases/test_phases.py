@@ -169,3 +169,12 @@ def test_frozen_dropout_drops_nothing_and_open_dropout_does():
     paths = {name: m for name, m in model.named_modules() if type(m).__name__ == "DropPath"}
     assert {name.split(".")[2] for name, m in paths.items() if m.training} == {"5"}  # stage6 is blocks.5
     assert len(paths) > 2
+
+
+def test_timms_functional_dropout_of_a_frozen_backbone_drops_nothing():
+    model = make("test_resnet", suggested={"img_size": 32}, kwargs={"drop_rate": 0.5})
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    stages = model.stages()
+    for opened, drops in ((["head"], False), (["stage4", "head"], True)):
+        keep_frozen_in_eval(model.train(), stages, phase(frozenset(opened), [], 0, stages, model))
+        assert torch.equal(model.features(images), model.features(images)) != drops

@@ -23,14 +23,13 @@ SHORT = ("data.num_images=40", "data.batch_size=6", "model.img_size=32", "schedu
 # What a plugin needs to have something to do in a tiny run, beyond its defaults.
 NEEDS: dict[str, tuple[str, ...]] = {
     "dropout_tuning": ("plugins.dropout_tuning.curve=auto",),
-    "lr_finder": ("plugins.lr_finder.num_steps=8",),
+    "lr_finder": ("plugins.lr_finder.num_steps=30", "plugins.lr_finder.min_lr=1e-5"),
     "progressive_resize": ("plugins.progressive_resize.multiple_of=16",),
     "swa": ("plugins.swa.start=0.0",),
-    "linear_probe": ("plugins.linear_probe.until_epoch=1",),}
-# What a plugin needs of an architecture.
-NEEDS_OF: dict[tuple[str, str], tuple[str, ...]] = {
-    ("progressive_resize", "test_vit"): ("+model.kwargs.dynamic_img_size=true",),
+    "linear_probe": ("plugins.linear_probe.until_epoch=1",),
 }
+# What a plugin needs of an architecture.
+NEEDS_OF: dict[tuple[str, str], tuple[str, ...]] = {}
 
 
 def settings(*names: str, architecture: str = "test_resnet") -> list[str]:

@@ -31,5 +31,5 @@ def test_other_stages_train_whole(runs):
 
 
 def test_an_unknown_stage_is_refused_with_the_list(runs):
-    with pytest.raises(UserError, match="names 'stage9'; the model's stages are stem, stage1, .* mean stage"):
+    with pytest.raises(UserError, match=r"names 'stage9'; the model's stages are stem, stage1, .* mean stage"):
         runs.build("plugins=[bitfit]", "plugins.bitfit.stages=[stage9]")

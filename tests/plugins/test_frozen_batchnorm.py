@@ -43,5 +43,5 @@ def test_a_model_without_batchnorm_is_told_of(runs, capsys):
 
 
 def test_an_unknown_stage_is_refused_with_the_list(runs):
-    with pytest.raises(UserError, match="names 'sten'; the model's stages are stem, .*mean stem"):
+    with pytest.raises(UserError, match=r"names 'sten'; the model's stages are stem, .*mean stem"):
         runs.build("plugins=[frozen_batchnorm]", "plugins.frozen_batchnorm.stages=[sten]")

@@ -1,6 +1,7 @@
 """Gradual unfreezing: when which stage opens, at which rate, and what it says about a schedule that cannot be kept."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -104,14 +105,14 @@ def test_the_schedule_is_printed_to_be_edited_and_nothing_is_trained(runs, tmp_p
     text = str(answer.value)
     part = "\n".join(line for line in text.splitlines() if line.startswith(("plugins:", "  ")))
     printed = OmegaConf.create(part)
-    schedule = OmegaConf.to_container(printed.plugins.gradual_unfreezing.schedule)
+    schedule: Any = OmegaConf.to_container(printed.plugins.gradual_unfreezing.schedule)
     assert [entry["epoch"] for entry in schedule] == [0, 1, 2, 3]
     assert schedule[1]["open"] == ["stage4", "head"]
     head = text.splitlines()[4]
     assert "parameters, lr 0.001 to 0.001" in head
     # What was printed is what can be put back in.
     line = json.dumps(schedule).replace('"', "").replace(" ", "")
-    run, _, opened = stages_by_epoch(runs, f"{KEY}.schedule={line}")
+    _, _, opened = stages_by_epoch(runs, f"{KEY}.schedule={line}")
     assert opened[1] == {"stage4", "head"}
 
 

@@ -1,5 +1,7 @@
 """Layer decay: every block of a ViT has its own rate, and the optimizer really gets it."""
 
+from itertools import pairwise
+
 import pytest
 
 from ft.errors import UserError
@@ -24,7 +26,7 @@ def test_each_block_trains_at_half_the_rate_of_the_one_above(runs):
     found = rates(runs)
     assert found["head.fc.weight"] == pytest.approx(0.1)
     blocks = [found[f"backbone.blocks.{at}.attn.qkv.weight"] for at in range(6)]
-    assert [above / below for below, above in zip(blocks, blocks[1:], strict=False)] == pytest.approx([2] * 5)
+    assert [above / below for below, above in pairwise(blocks)] == pytest.approx([2] * 5)
     assert found["backbone.patch_embed.proj.weight"] == pytest.approx(min(blocks) / 2)
     assert found["backbone.blocks.5.mlp.fc1.bias"] == found["backbone.blocks.5.attn.qkv.weight"]
 

@@ -54,5 +54,5 @@ def test_a_soup_of_equal_epochs_takes_them_all(runs, capsys):
 
 
 def test_no_candidate_is_refused(runs):
-    with pytest.raises(UserError, match="soup.keep must be at least 1, got 0"):
+    with pytest.raises(UserError, match=r"soup.keep must be at least 1, got 0"):
         runs.build("plugins=[soup]", "plugins.soup.keep=0")

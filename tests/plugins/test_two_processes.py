@@ -25,7 +25,9 @@ def test_one_pair_of_processes_runs_every_unfreezing_plugin_and_ends_each_with_e
         name
         for name in PLUGINS
         if (name != "lora" or find_spec("peft"))
-        and any(overrides(plugin_of(name), hook) for hook in ("open_stages", "open_tensors", "param_groups", "train_loss"))
+        and any(
+            overrides(plugin_of(name), hook) for hook in ("open_stages", "open_tensors", "param_groups", "train_loss")
+        )
     ]
     assert {"gradual_unfreezing", "linear_probe", "surgical", "frozen_batchnorm", "bitfit", "l2_sp"} <= set(names)
     result = subprocess.run(
