@@ -101,6 +101,7 @@ class FineTuner(LightningModule):
             groups = one_group(groups, name=options.name)
         optimizer = options.make(groups)
 
+        self.trainer.fit_loop.setup_data()  # the number of batches is unknown before
         total_steps = float(self.trainer.estimated_stepping_batches)
         per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
 

@@ -13,6 +13,7 @@ def lines(
     ylabel: str,
     title: str,
     logx: bool = False,
+    from_zero: bool = False,
     marks: Mapping[str, float] | None = None,
 ) -> None:
     """Draws curves into a PNG file.
@@ -24,6 +25,7 @@ def lines(
         ylabel: With the unit.
         title: Of the picture.
         logx: Whether x is logarithmic.
+        from_zero: Whether y begins at 0.
         marks: Label to an x that is marked by a vertical line.
     """
     figure, axes = _figure(7, 4)
@@ -33,6 +35,10 @@ def lines(
         axes.axvline(x, label=label, color="0.4", linestyle="--", linewidth=1)
     if logx:
         axes.set_xscale("log")
+    elif all(float(x).is_integer() for xs, _ in series.values() for x in xs):
+        axes.xaxis.set_major_locator(_whole_numbers())
+    if from_zero:
+        axes.set_ylim(0, 1.1 * max((y for _, ys in series.values() for y in ys), default=0) or 1)
     axes.grid(alpha=0.3)
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if len(series) + len(marks or {}) > 1:
@@ -57,6 +63,12 @@ def grid(
     axes.set_yticks([at + 0.5 for at in range(len(rows))], rows)
     axes.set(xlabel=xlabel, title=title)
     figure.savefig(file, dpi=120)
+
+
+def _whole_numbers() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(integer=True)
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:

@@ -248,9 +248,12 @@ class DropoutTuning(Plugin):
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         if self.plot and self.where and trainer.is_global_zero:
             epochs = range(trainer.current_epoch)
-            curves = {place: (epochs, [self.rate_at(place, epoch) for epoch in epochs]) for place in self.where}
+            places: dict[tuple[float, ...], list[str]] = {}
+            for place in self.where:
+                places.setdefault(tuple(self.rate_at(place, epoch) for epoch in epochs), []).append(place)
+            curves = {", ".join(names): (epochs, rates) for rates, names in places.items()}
             file = Path(trainer.default_root_dir) / f"{self.name}.png"
-            lines(file, curves, xlabel="epoch", ylabel="rate", title=f"dropout rate, {self.curve}")
+            lines(file, curves, xlabel="epoch", ylabel="rate", from_zero=True, title=f"dropout rate, {self.curve}")
 
     def state_dict(self) -> dict[str, Any]:
         return {"losses": self.losses, "loss_so_far": self.loss_so_far, "chosen": self.chosen}

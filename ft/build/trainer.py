@@ -121,6 +121,7 @@ def lightning_quiet() -> None:
         "The number of training batches .* is smaller than the logging interval",  # everything is logged by epoch
         "Checkpoint directory .* exists and is not empty",  # that of a resumed run
         "You're resuming from a checkpoint that ended before the epoch ended",  # the sampler goes on where it was
+        "It is recommended to use .*sync_dist=True",  # metrics agree between processes by themselves
         "You have overridden .* in `LightningModule`",
         "No (positive|negative) samples (in|found in) target",  # a small split lacks a class; its AUROC counts as 0
         "`training_step` returned `None`",  # a batch of which no image could be read

@@ -29,12 +29,19 @@ class KeepCheckpoints(Checkpoint):
         self.best: float | None = None
         self.best_epoch: int | None = None
         self.best_values: dict[str, float] = {}
+        self._validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # After validation, and after the module and the plugins have seen its result. Lightning counts the epoch as
         # processed but not completed here; resuming from this point starts the next one.
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.offer(trainer, values, epoch=trainer.current_epoch)
+        # Not after an epoch without validation: the values are then those of other weights.
+        if self._validated:
+            values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            self.offer(trainer, values, epoch=trainer.current_epoch)
+        self._validated = False
         trainer.save_checkpoint(self.folder / "last")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

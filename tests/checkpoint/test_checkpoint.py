@@ -8,7 +8,7 @@ from torch import nn
 
 from ft.checkpoint.keep import KeepCheckpoints
 from ft.checkpoint.load import load, load_weights
-from ft.checkpoint.manifest import MANIFEST, STATE, WEIGHTS
+from ft.checkpoint.manifest import MANIFEST, STATE, WEIGHTS, verify
 from ft.checkpoint.save import save
 from ft.errors import UserError
 
@@ -101,6 +101,7 @@ def kept(tmp_path, values, mode):
     keep, trainer = KeepCheckpoints(tmp_path, metric="val/acc", mode=mode), FakeTrainer()
     for trainer.current_epoch, value in enumerate(values):
         trainer.callback_metrics = {} if value is None else {"val/acc": torch.tensor(value)}
+        keep.on_validation_end(trainer, None)
         keep.on_train_epoch_end(trainer, None)  # pyright: ignore[reportArgumentType]
     return keep, trainer
 
@@ -128,3 +129,9 @@ def test_a_resumed_run_knows_its_best(tmp_path):
     again = KeepCheckpoints(tmp_path, metric="val/acc", mode="max")
     again.load_state_dict(keep.state_dict())
     assert (again.best, again.best_epoch) == (keep.best, 1)
+
+
+def test_an_epoch_without_validation_never_becomes_the_best(train_run):
+    run = train_run("trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2")
+    assert run.checkpoints.best_epoch == 1
+    assert verify(run.folder.best)["epoch"] == 1

@@ -111,3 +111,9 @@ def test_a_schedule_that_needs_an_end_says_so(name):
     options = {"cosine": {"warmup": 0, "stop": 0}, "one_cycle": {"start": 0.1, "stop": 0.1, "rise": 0.3}}[name]
     with pytest.raises(UserError, match=r"trainer.max_epochs must be set"):
         getattr(schedules, name)(1, math.inf, **options)
+
+
+def test_a_run_may_be_as_long_as_its_steps(train_run):
+    run = train_run("trainer.max_epochs=-1", "trainer.max_steps=6", "schedule=cosine")
+    assert run.trainer.global_step == 6
+    assert run.trainer.optimizers[0].param_groups[0]["lr"] < 1e-6
