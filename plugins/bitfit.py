@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from lightning.pytorch import Trainer
 from torch import nn
 
-from ft import FineTuner, Plugin, UserError
-from ft.errors import did_you_mean
+from ft import FineTuner, Plugin
+from ft.model.stages import require_stages, tensors_of
 
 KEY = "plugins.bitfit.stages"
 
@@ -42,20 +42,9 @@ class Bitfit(Plugin):
         self.limited: frozenset[str] = frozenset()
 
     def prepare(self, module: FineTuner, trainer: Trainer, data: Any) -> None:
-        names = module.stage_names
-        for name in self.stages:
-            if name not in (*names, "backbone"):
-                raise UserError(
-                    f"{KEY} names {name!r}; the model's stages are {', '.join(names)}, and backbone is all but the "
-                    f"head.{did_you_mean(name, [*names, 'backbone'])}"
-                )
-        chosen = names[:-1] if "backbone" in self.stages else self.stages
-        self.limited = frozenset(
-            tensor
-            for stage in module.model.stages()
-            if stage.name in chosen
-            for tensor in (*stage.parameters, *stage.buffers)
-        )
+        require_stages(self.stages, module.stage_names, KEY, also=("backbone",))
+        chosen = module.stage_names[:-1] if "backbone" in self.stages else self.stages
+        self.limited = tensors_of(module.model.stages(), chosen)
 
     def open_tensors(self, open: frozenset[str], model: nn.Module) -> frozenset[str]:
         return (open - self.limited) | biases(open & self.limited)

@@ -11,13 +11,13 @@ From Yun et al. 2019, https://arxiv.org/abs/1905.04899. Turn on with ``plugins=[
 import math
 from typing import ClassVar
 
-import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from torch import Generator, Tensor
 
-from ft import FineTuner, Plugin, Task, UserError
+from ft import FineTuner, Plugin, Task
 from ft.data.module import DataModule
+from ft.data.randomness import draw_beta
 from ft.errors import require
 
 Box = tuple[int, int, int, int]
@@ -83,17 +83,14 @@ class Cutmix(Plugin):
 
     def prepare(self, module: FineTuner, trainer: Trainer, data: DataModule) -> None:
         self.task = module.task
-        if not self.task.allows_soft_targets:
-            name = type(self.task).__name__.lower()
-            raise UserError(f"plugins=[cutmix] blends targets, which task={name} does not allow: leave cutmix out.")
+        self.task.require_soft_targets(self.name)
 
     def train_batch(self, images: Tensor, targets: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         if self.alpha == 0 or torch.rand((), generator=generator) >= self.prob:
             return images, targets
         assert self.task is not None
         order = torch.randperm(len(images), generator=generator).to(images.device)
-        # torch draws no Beta variate from a generator.
-        numbers = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
-        lam = float(numbers.beta(self.alpha, self.alpha))
-        box = cut_box(images.shape[2], images.shape[3], lam=lam, y=numbers.random(), x=numbers.random())
+        lam = draw_beta(self.alpha, generator)
+        y, x = torch.rand(2, generator=generator).tolist()
+        box = cut_box(images.shape[2], images.shape[3], lam=lam, y=y, x=x)
         return cutmix(images, self.task.soft_targets(targets), box=box, order=order)

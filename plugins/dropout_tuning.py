@@ -24,9 +24,9 @@ from ft import FineTuner, Plugin, UserError
 from ft.data.module import DataModule
 from ft.data.randomness import seeded
 from ft.data.transforms import normalize
-from ft.errors import did_you_mean, one_of, require, require_extra
+from ft.errors import one_of, require, require_extra
 from ft.model.dropouts import BACKBONE, DROP_PATH, DropoutSite, find_dropouts
-from ft.model.stages import HEAD
+from ft.model.stages import HEAD, require_stages
 from ft.optim.head_cross_validation import cross_validate
 from ft.plot import lines
 
@@ -176,12 +176,7 @@ class DropoutTuning(Plugin):
                 f"plugins=[dropout_tuning] makes the loss another one at every call, and optimizer="
                 f"{module.optimizer_options.name} needs the same: leave it out, or set optimizer=adamw."
             )
-        for name in self.factors:
-            if name not in module.stage_names:
-                raise UserError(
-                    f"{KEY}.stages has {name!r}; the model's stages are {', '.join(module.stage_names)}."
-                    f"{did_you_mean(name, module.stage_names)}"
-                )
+        require_stages(self.factors, module.stage_names, f"{KEY}.stages")
         found = find_dropouts(module.model, module.model.stages(), self.factors)
         for place in self.where:
             if place not in {site.place for site in found}:

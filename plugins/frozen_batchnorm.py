@@ -11,8 +11,8 @@ from lightning.pytorch import Trainer
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from ft import FineTuner, Plugin, UserError
-from ft.errors import did_you_mean
+from ft import FineTuner, Plugin
+from ft.model.stages import require_stages, tensors_of
 
 KEY = "plugins.frozen_batchnorm.stages"
 
@@ -45,22 +45,11 @@ class FrozenBatchnorm(Plugin):
         self.frozen: frozenset[str] = frozenset()
 
     def prepare(self, module: FineTuner, trainer: Trainer, data: Any) -> None:
-        names = module.stage_names
-        for name in self.stages:
-            if name not in (*names, "all"):
-                raise UserError(
-                    f"{KEY} names {name!r}; the model's stages are {', '.join(names)}, and all is allowed too."
-                    f"{did_you_mean(name, names)}"
-                )
-        inside = frozenset(
-            tensor
-            for stage in module.model.stages()
-            if "all" in self.stages or stage.name in self.stages
-            for tensor in (*stage.parameters, *stage.buffers)
-        )
+        require_stages(self.stages, module.stage_names, KEY, also=("all",))
         # A new head's own BatchNorm has learned nothing that would be worth keeping.
-        head = module.model.stages()[-1]
-        self.frozen = (batchnorm_tensors(module.model) & inside) - {*head.parameters, *head.buffers}
+        backbone = module.stage_names[:-1]
+        chosen = backbone if "all" in self.stages else set(self.stages) & set(backbone)
+        self.frozen = batchnorm_tensors(module.model) & tensors_of(module.model.stages(), chosen)
         if self.stages and not self.frozen:
             print(f"{self.name}: no BatchNorm there; the plugin changes nothing")
 

@@ -20,7 +20,8 @@ from lightning.pytorch import Trainer
 
 from ft import Answer, FineTuner, Plugin, UserError
 from ft.data.module import DataModule
-from ft.errors import did_you_mean, require, require_extra
+from ft.errors import require, require_extra
+from ft.model.stages import require_stages
 from ft.optim.groups import ParamGroup
 from ft.optim.schedules import count_reductions
 from ft.plot import grid
@@ -203,12 +204,8 @@ class GradualUnfreezing(Plugin):
         for entry in self.schedule:
             valid = isinstance(entry, dict) and set(entry) == {"epoch", "open"} and bool(entry["open"])
             require(valid, f"{KEY}.schedule", "must be a list of {epoch: E, open: [stages]}", entry)
-            for name in [] if entry["open"] == "all" else entry["open"]:
-                if name not in self.stages:
-                    raise UserError(
-                        f"{KEY}.schedule opens {name!r}; the model's stages are {', '.join(self.stages)}."
-                        f"{did_you_mean(str(name), self.stages)}"
-                    )
+            if entry["open"] != "all":
+                require_stages(entry["open"], self.stages, f"{KEY}.schedule")
         epochs = [entry["epoch"] for entry in self.schedule]
         rule = "must begin with epoch 0 and name later epochs in order"
         require(bool(epochs) and epochs[0] == 0 and epochs == sorted(set(epochs)), f"{KEY}.schedule", rule, epochs)

@@ -12,6 +12,7 @@ from torch import nn
 
 from ft import Plugin, UserError
 from ft.errors import require, require_extra
+from ft.model.stages import tensors_of
 
 KEY = "plugins.lora"
 KINDS: dict[str, type[nn.Module]] = {"linear": nn.Linear, "conv": nn.Conv2d}
@@ -90,7 +91,7 @@ class Lora(Plugin):
         if self.rank == 0:
             return open
         stages: Any = model.stages()  # pyright: ignore[reportCallIssue] - the model's protocol
-        backbone = frozenset(name for stage in stages[:-1] for name in (*stage.parameters, *stage.buffers))
+        backbone = tensors_of(stages, [stage.name for stage in stages[:-1]])
         return frozenset(name for name in open if name not in backbone or ".lora_" in name)
 
 

@@ -7,13 +7,13 @@ From Zhang et al. 2018, https://arxiv.org/abs/1710.09412. Turn on with ``plugins
 
 from typing import ClassVar
 
-import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from torch import Generator, Tensor
 
-from ft import FineTuner, Plugin, Task, UserError
+from ft import FineTuner, Plugin, Task
 from ft.data.module import DataModule
+from ft.data.randomness import draw_beta
 from ft.errors import require
 
 
@@ -53,16 +53,12 @@ class Mixup(Plugin):
 
     def prepare(self, module: FineTuner, trainer: Trainer, data: DataModule) -> None:
         self.task = module.task
-        if not self.task.allows_soft_targets:
-            name = type(self.task).__name__.lower()
-            raise UserError(f"plugins=[mixup] blends targets, which task={name} does not allow: leave mixup out.")
+        self.task.require_soft_targets(self.name)
 
     def train_batch(self, images: Tensor, targets: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         if self.alpha == 0 or torch.rand((), generator=generator) >= self.prob:
             return images, targets
         assert self.task is not None
         order = torch.randperm(len(images), generator=generator).to(images.device)
-        # torch draws no Beta variate from a generator.
-        numbers = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
-        lam = float(numbers.beta(self.alpha, self.alpha))
+        lam = draw_beta(self.alpha, generator)
         return mixup(images, self.task.soft_targets(targets), lam=lam, order=order)

@@ -19,7 +19,8 @@ from torch import Tensor
 from ft import FineTuner, Plugin, UserError
 from ft.data.module import DataModule
 from ft.data.transforms import normalize
-from ft.errors import did_you_mean, require
+from ft.errors import require
+from ft.model.stages import require_stages
 
 KEY = "plugins.surgical"
 
@@ -67,12 +68,7 @@ class Surgical(Plugin):
 
     def prepare(self, module: FineTuner, trainer: Trainer, data: DataModule) -> None:
         names = module.stage_names
-        for name in self.stages:
-            if name not in (*names, "auto", "all"):
-                raise UserError(
-                    f"{KEY}.stages names {name!r}; the model's stages are {', '.join(names)}; auto and all are allowed "
-                    f"too.{did_you_mean(name, names)}"
-                )
+        require_stages(self.stages, names, f"{KEY}.stages", also=("auto", "all"))
         rule = f"must be at most {len(names) - 1}, the stages of this backbone"
         require("auto" not in self.stages or self.num <= len(names) - 1, f"{KEY}.num", rule, self.num)
         epochs = trainer.max_epochs or -1

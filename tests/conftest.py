@@ -5,6 +5,7 @@ import os
 # Tiny models gain nothing from threads, and lose all when several processes share the cores. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch import Callback
 from omegaconf import DictConfig, open_dict
 
 from ft.build.run import Run, build
@@ -92,6 +94,26 @@ def pretrained(tmp_path):
     state = {name: tensor.contiguous() for name, tensor in timm.create_model("test_resnet").state_dict().items()}
     save_file(state, tmp_path / "test_resnet.safetensors")
     return f"model.weights='{tmp_path}/test_resnet.safetensors'"
+
+
+class StopIn(Callback):
+    """Ctrl-C after a batch, or an exception that nothing handles before an epoch."""
+
+    def __init__(self, *, epoch: int, batch: int | None) -> None:
+        self.epoch = epoch
+        self.batch = batch
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if self.batch is None and trainer.current_epoch == self.epoch:
+            raise Killed
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if self.batch is not None and (trainer.current_epoch, batch_idx) == (self.epoch, self.batch):
+            signal.raise_signal(signal.SIGINT)
+
+
+class Killed(Exception):
+    """Nothing of ft's catches this."""
 
 
 def weights_of(run: Run) -> dict[str, torch.Tensor]:

@@ -10,36 +10,16 @@ from lightning.pytorch import Callback
 from ft.checkpoint.load import load
 from ft.errors import UserError
 from ft.fit import fit
-from tests.conftest import assert_equal_weights, weights_of
+from tests.conftest import Killed, StopIn, assert_equal_weights, weights_of
 
 OPTIONS = ("trainer.max_epochs=3", "model.head.drop_rate=0.3", "model.head.hidden=[16]", "schedule=cosine")
-
-
-class StopAfter(Callback):
-    """Ends training: before an epoch the hard way, by an exception that nothing handles; after a batch by Ctrl-C."""
-
-    def __init__(self, *, epoch: int, batch: int | None = None) -> None:
-        self.epoch = epoch
-        self.batch = batch
-
-    def on_train_epoch_start(self, trainer, pl_module):
-        if self.batch is None and trainer.current_epoch == self.epoch:
-            raise Killed
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if self.batch is not None and (trainer.current_epoch, batch_idx) == (self.epoch, self.batch):
-            signal.raise_signal(signal.SIGINT)
-
-
-class Killed(Exception):
-    pass
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resumed_after_an_epoch_equals_the_uninterrupted_run(build_run, train_run, resume_run, workers):
     whole = train_run(*OPTIONS, f"data.num_workers={workers}")
     cut = build_run(*OPTIONS, f"data.num_workers={workers}")
-    cut.trainer.callbacks.append(StopAfter(epoch=1))
+    cut.trainer.callbacks.append(StopIn(epoch=1, batch=None))
     with pytest.raises(Killed):
         fit(cut, started=0.0)
     assert_equal_weights(weights_of(whole), weights_of(resume_run(cut)))
@@ -48,7 +28,7 @@ def test_resumed_after_an_epoch_equals_the_uninterrupted_run(build_run, train_ru
 def test_resumed_inside_an_epoch_equals_the_uninterrupted_run(build_run, train_run, resume_run):
     whole = train_run(*OPTIONS)
     cut = build_run(*OPTIONS)
-    cut.trainer.callbacks.insert(0, StopAfter(epoch=1, batch=1))
+    cut.trainer.callbacks.insert(0, StopIn(epoch=1, batch=1))
     with pytest.raises(KeyboardInterrupt):
         fit(cut, started=0.0)
     again = resume_run(cut)
@@ -58,7 +38,7 @@ def test_resumed_inside_an_epoch_equals_the_uninterrupted_run(build_run, train_r
 
 def test_ctrl_c_leaves_a_usable_run_folder(build_run):
     run = build_run(*OPTIONS)
-    run.trainer.callbacks.insert(0, StopAfter(epoch=1, batch=1))
+    run.trainer.callbacks.insert(0, StopIn(epoch=1, batch=1))
     with pytest.raises(KeyboardInterrupt):
         fit(run, started=0.0)
     summary = json.loads(run.folder.summary.read_text())
@@ -111,7 +91,7 @@ def test_a_resumed_run_stays_as_frozen_as_it_was(build_run, train_run, resume_ru
     options = (*OPTIONS, pretrained, "model.open=[stage4,head]")
     whole = train_run(*options)
     cut = build_run(*options)
-    cut.trainer.callbacks.append(StopAfter(epoch=1))
+    cut.trainer.callbacks.append(StopIn(epoch=1, batch=None))
     with pytest.raises(Killed):
         fit(cut, started=0.0)
     again = resume_run(cut)

@@ -23,6 +23,12 @@ def seed_global_generators(*parts: int | str) -> None:
     torch.manual_seed(seed)
 
 
+def draw_beta(alpha: float, generator: torch.Generator) -> float:
+    """A number in ``[0, 1]`` from Beta(alpha, alpha), of which torch draws none from a generator."""
+    numbers = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+    return float(numbers.beta(alpha, alpha))
+
+
 @contextmanager
 def seeded(*parts: int | str) -> Iterator[None]:
     """Inside, the global CPU generators start from the parts; afterwards they are as they were before.

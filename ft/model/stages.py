@@ -6,11 +6,14 @@ timm's ``group_matcher(coarse=True)`` defines them by parameter names; buffers, 
 (activations, dropout), follow the parameters they stand with.
 """
 
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from timm.models import group_parameters
 from torch import nn
+
+from ft.errors import UserError, did_you_mean
 
 HEAD = "head"
 
@@ -92,6 +95,34 @@ def _module_groups(backbone: nn.Module, group_of: dict[str, int]) -> dict[str, i
         elif not below:
             found[name] = found.get(name.rpartition(".")[0], latest)
     return found
+
+
+def tensors_of(stages: Sequence[Stage], names: Collection[str]) -> frozenset[str]:
+    """Names of all parameters and buffers of the named stages."""
+    return frozenset(
+        tensor for stage in stages if stage.name in names for tensor in (*stage.parameters, *stage.buffers)
+    )
+
+
+def require_stages(names: Iterable[str], stages: Sequence[str], key: str, *, also: Sequence[str] = ()) -> None:
+    """Refuses a stage that the model lacks.
+
+    Args:
+        names: As given.
+        stages: All stages of the model.
+        key: The config key they were given for.
+        also: Words that are allowed in the place of names.
+
+    Raises:
+        UserError: Lists the stages, and the nearest.
+    """
+    for name in names:
+        if name not in (*stages, *also):
+            words = f"; {' and '.join(also)} can be said too" if also else ""
+            raise UserError(
+                f"{key} names {name!r}; the model's stages are {', '.join(stages)}{words}."
+                f"{did_you_mean(str(name), [*stages, *also])}"
+            )
 
 
 def parameter_depths(model: Any) -> dict[str, int]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ft.errors import UserError, did_you_mean
-from ft.model.stages import Stage
+from ft.errors import UserError
+from ft.model.stages import Stage, require_stages, tensors_of
 from ft.plugin import Plugin
 
 HEAD = "head"
@@ -43,12 +43,7 @@ def start_value(opened: str | Sequence[str], stages: Sequence[str], *, key: str 
     if opened == "all":
         return frozenset(stages)
     names = [opened] if isinstance(opened, str) else list(opened)
-    for name in names:
-        if name not in stages:
-            raise UserError(
-                f"{key}={name}: the model's stages are {', '.join(stages)}; all and head are allowed too."
-                f"{did_you_mean(str(name), [*stages, 'all'])}"
-            )
+    require_stages(names, stages, key, also=("all",))
     if not names:
         raise UserError(f"{key} is empty: at least one stage has to train, such as [head].")
     return frozenset(names)
@@ -63,9 +58,7 @@ def phase(
         UserError: A plugin opens a stage that the model lacks, or nothing is left to train.
     """
     opened = open_stages(start, plugins, epoch, [stage.name for stage in stages])
-    tensors = frozenset(
-        name for stage in stages if stage.name in opened for name in (*stage.parameters, *stage.buffers)
-    )
+    tensors = tensors_of(stages, opened)
     for plugin in plugins:
         tensors = plugin.open_tensors(tensors, model) & tensors
     trained = frozenset(stage.name for stage in stages if tensors.intersection(stage.parameters))

@@ -82,6 +82,16 @@ class Task(ABC):
         """Whether ``loss`` takes ``(B, K)`` class probabilities, as mixup makes them."""
         return True
 
+    def require_soft_targets(self, plugin: str) -> None:
+        """Refuses a plugin that blends targets.
+
+        Raises:
+            UserError: Names the plugin and this task, which does not allow it.
+        """
+        if not self.allows_soft_targets:
+            name = type(self).__name__.lower()
+            raise UserError(f"plugins=[{plugin}] blends targets, which task={name} does not allow: leave {plugin} out.")
+
     def soft_targets(self, targets: Tensor) -> Tensor:
         """``(B, K)`` floats that can be blended; targets of floats, such as blended ones, are returned as they are."""
         return targets if targets.is_floating_point() else F.one_hot(targets, self.num_outputs).float()

@@ -78,12 +78,12 @@ class OpenAtOne:
                                   lambda_func=lambda epoch: 1.0, train_bn=False)  # fmt: skip
 
     @staticmethod
-    def finetuning_scheduler() -> Callback:
+    def finetuning_scheduler(epochs: int) -> Callback:
         from finetuning_scheduler import FinetuningScheduler  # pyright: ignore[reportMissingImports]
 
         schedule = {
             0: {"params": ["head.*"], "max_transition_epoch": 1},
-            1: {"params": ["backbone.*"], "max_transition_epoch": 99},
+            1: {"params": ["backbone.*"], "max_transition_epoch": epochs},
         }
         return FinetuningScheduler(ft_schedule=schedule, epoch_transitions_only=True, base_max_lr=RATE,
                                    restore_best=False, frozen_bn_track_running_stats=False,
@@ -104,7 +104,7 @@ class Look(Callback):
 def train_peer(name: str, folder: str, *extra: Callback, module: Peer | None = None, epochs: int = EPOCHS,
                resume: str | None = None, **options: Any) -> tuple[Trainer, Peer]:  # fmt: skip
     """Trains a peer on the images of ``two_classes``."""
-    callback = OpenAtOne.lightning() if name == "Lightning" else OpenAtOne.finetuning_scheduler()
+    callback = OpenAtOne.lightning() if name == "Lightning" else OpenAtOne.finetuning_scheduler(epochs)
     trainer = Trainer(max_epochs=epochs, accelerator="cpu", callbacks=[callback, *extra], logger=False,
                       enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
                       use_distributed_sampler=False, **options)  # fmt: skip

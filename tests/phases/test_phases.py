@@ -29,7 +29,9 @@ def test_the_start_value_is_all_head_or_names():
     assert start_value("all", STAGES) == frozenset(STAGES)
     assert start_value("head", STAGES) == {"head"}
     assert start_value(["stage2", "head"], STAGES) == {"stage2", "head"}
-    with pytest.raises(UserError, match=r"model.open=stage9: the model's stages are stem, stage1, stage2, head"):
+    with pytest.raises(
+        UserError, match=r"model.open names 'stage9'; the model's stages are stem, stage1, stage2, head"
+    ):
         start_value(["stage9"], STAGES)
 
 

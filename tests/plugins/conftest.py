@@ -1,6 +1,5 @@
 """Two tiny pretrained architectures, and runs of them that last a second."""
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from safetensors.torch import save_file
 
 from ft.build.run import Run, build
 from ft.fit import fit
-from tests.conftest import TINY, composed
+from tests.conftest import TINY, Killed, StopIn, composed
 
 CONF = Path(__file__).parents[2] / "conf"
 PLUGINS = [file.stem for file in sorted((CONF / "plugins").glob("*.yaml"))]
@@ -49,26 +48,6 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         state = timm.create_model(name, num_classes=0).state_dict()
         save_file({key: value.contiguous() for key, value in state.items()}, folder / f"{name}.safetensors")
     return folder
-
-
-class StopIn(Callback):
-    """Ctrl-C after a batch, or an exception that nothing handles before an epoch."""
-
-    def __init__(self, *, epoch: int, batch: int | None) -> None:
-        self.epoch = epoch
-        self.batch = batch
-
-    def on_train_epoch_start(self, trainer, pl_module):
-        if self.batch is None and trainer.current_epoch == self.epoch:
-            raise Killed
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if self.batch is not None and (trainer.current_epoch, batch_idx) == (self.epoch, self.batch):
-            signal.raise_signal(signal.SIGINT)
-
-
-class Killed(Exception):
-    """Nothing of ft's catches this."""
 
 
 class Runs:

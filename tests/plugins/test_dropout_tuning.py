@@ -290,7 +290,7 @@ def test_a_value_out_of_range_is_refused(changed, words):
     ("overrides", "words"),
     [
         ((setting("where", "[drop_path]"),), "where=drop_path: .* set model.drop_path_rate=0.1"),
-        ((setting("stages", "{stage9: 2}"),), "stages has 'stage9'; the model's stages are stem, stage1"),
+        ((setting("stages", "{stage9: 2}"),), "stages names 'stage9'; the model's stages are stem, stage1"),
         ((setting("stages", "{head: 5}"),), "times the highest rate 0.2 must be below 1"),
         (
             (setting("curve", "linear"), "trainer.max_epochs=-1", "trainer.max_steps=4"),

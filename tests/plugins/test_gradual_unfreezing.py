@@ -130,7 +130,7 @@ def test_a_picture_of_the_schedule_is_drawn(runs):
         (f"{KEY}.lr_decay=0", r"lr_decay must be in \(0, 1\]"),
         (f"{KEY}.up_to=9", "up_to must be at most 6 here, got 9"),
         (f"{KEY}.up_to=6", r"up_to=6 is never reached: its last stage opens in epoch 5 .*trainer.max_epochs=4"),
-        (f"{KEY}.schedule=[{{epoch:0,open:[hat]}}]", r"opens 'hat'; the model's stages are stem, stage1.* mean head"),
+        (f"{KEY}.schedule=[{{epoch:0,open:[hat]}}]", r"names 'hat'; the model's stages are stem, stage1.* mean head"),
         (f"{KEY}.schedule=[{{epoch:1,open:[head]}}]", r"must begin with epoch 0 .*got \[1\]"),
         (f"{KEY}.schedule=[{{epoch:0}}]", "must be a list of {epoch: E, open: "),
         ("model.open=head", "opens stage1, but model.open keeps it frozen: set model.open=all"),
