@@ -125,10 +125,11 @@ class LrFinder(Plugin):
             )
         self.lr = options.lr
 
-    def begin_epoch(self, epoch: int, module: FineTuner) -> None:
-        trainer: Any = module.trainer
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        # Not in begin_epoch: by now every plugin has begun the epoch, and the sweep sees what training will see. The
+        # module's own hook follows, and takes the suggestion over.
         if self.suggestion is None and trainer.global_step == 0:
-            rates, losses = self._sweep(module, trainer)
+            rates, losses = self._sweep(pl_module, trainer)
             found = suggest(rates, losses, smoothing=self.smoothing)
             # Every process has swept its own images.
             self.suggestion = trainer.strategy.broadcast(found or self.lr)
