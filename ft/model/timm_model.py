@@ -13,6 +13,7 @@ from ft.errors import UserError, did_you_mean, require
 from ft.input_spec import MODES, InputSpec
 from ft.model.head import make_head
 from ft.model.pool import set_pool
+from ft.model.split import split
 from ft.model.stages import HEAD, Stage, backbone_stages, head_stage
 from ft.model.weight_files import every_key_used, read_weights
 from ft.model.weights import Weights, find_weights
@@ -56,16 +57,22 @@ class TimmModel(nn.Module):
         """
         return [*backbone_stages(self.backbone, "backbone."), head_stage(self.head, "head.")]
 
-    def split(self, boundary: str) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] | None:
-        """``(prefix, suffix)`` with shared weights and ``suffix(prefix(x)) == forward(x)``.
+    def split(self, boundary: str) -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]] | None:
+        """``(prefix, suffix)`` with shared weights and ``suffix(prefix(x)) == forward(x)``, bit for bit.
+
+        The prefix computes as in eval mode; the suffix in the modes that the model's modules are in.
 
         Args:
             boundary: Name of the first stage of the suffix.
 
         Returns:
-            ``None`` where the model cannot be cut: anywhere but before the head.
+            ``None`` where the model cannot be cut: before its first stage, or where tracing it fails.
         """
-        return (self.features, self.head) if boundary == HEAD else None
+        if boundary == HEAD:
+            return self.features, self.head
+        spec, weight = self.input_spec, next(self.parameters())
+        probe = torch.randn(2, spec.channels, spec.height, spec.width, generator=torch.Generator().manual_seed(0))
+        return split(self, self.stages(), boundary, probe.to(weight))
 
 
 def pooled(backbone: Any, pool: nn.Module | None, images: Tensor) -> Tensor:
@@ -164,7 +171,8 @@ def _side(asked: int | None, suggested: int | None, name: str, fixed: bool) -> i
         return asked or suggested
     with torch.device("meta"):
         embed = getattr(timm.create_model(name, num_classes=0), "patch_embed", None)
-    patch = getattr(embed, "patch_size", (1, 1))[0]
+    size = getattr(embed, "patch_size", 1)
+    patch = size if isinstance(size, int) else size[0]
     if asked:
         require(asked % patch == 0, "model.img_size", f"must be a multiple of {name}'s patch size {patch}", asked)
         return asked
