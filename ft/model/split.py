@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from timm.layers import get_notrace_functions, get_notrace_modules
 from torch import Tensor, fx, nn
+from torch.fx.proxy import TraceError
 
 from ft.model.stages import Stage
 
@@ -103,7 +104,7 @@ def split(model: nn.Module, stages: Sequence[Stage], boundary: str, probe: Tenso
             suffix = Suffix(model, trace, crossing, varying)
             prefix = Prefix(before, varying)
             same = torch.equal(suffix(prefix(probe)), model(probe)) and torch.equal(after(*crossing), model(probe))
-    except (fx.proxy.TraceError, TypeError, RuntimeError, ValueError, AttributeError, NotImplementedError, KeyError):
+    except (TraceError, TypeError, RuntimeError, ValueError, AttributeError, NotImplementedError, KeyError):
         # Whatever tracing or running a traced part raises means the same: this model goes on uncut.
         return None
     finally:
