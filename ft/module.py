@@ -21,6 +21,7 @@ from ft.optim.full_batch import evaluate, l2_terms
 from ft.optim.groups import default_groups, one_group
 from ft.optim.options import OptimizerOptions, ScheduleOptions
 from ft.phases.apply import apply, keep_frozen_in_eval
+from ft.phases.head_init import init_head
 from ft.phases.plan import Phase, boundary, phase
 from ft.phases.whole_set import WholeSetInputs
 from ft.plugin import Plugin, fold
@@ -37,6 +38,7 @@ class FineTuner(LightningModule):
         schedule: How their rates move.
         plugins: Folded in this order.
         start_open: Stages that train, before the plugins have their say.
+        head_init: ``random``, or ``solved``: see ``ft.phases.head_init``.
         bad_images: Told of every image that could not be decoded.
         seed: Of everything random in a step.
 
@@ -55,6 +57,7 @@ class FineTuner(LightningModule):
         schedule: ScheduleOptions,
         plugins: list[Plugin],
         start_open: frozenset[str],
+        head_init: str,
         bad_images: BadImages,
         seed: int,
     ) -> None:
@@ -65,6 +68,7 @@ class FineTuner(LightningModule):
         self.schedule = schedule
         self.plugins = plugins
         self.start_open = start_open
+        self.head_init = head_init
         self.bad_images = bad_images
         self.seed = seed
         self.stage_names = tuple(stage.name for stage in self.model.stages())
@@ -115,6 +119,9 @@ class FineTuner(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
+        if self.head_init == "solved" and self.global_step == 0:
+            data: Any = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+            init_head(self, data)
         self._begin_epoch()
 
     def on_train_epoch_start(self) -> None:

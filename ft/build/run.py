@@ -20,6 +20,7 @@ from ft.errors import UserError, one_of, require
 from ft.instantiate import check_targets, instantiate, instantiate_later, locate
 from ft.module import FineTuner
 from ft.optim.options import OptimizerOptions, ScheduleOptions
+from ft.phases.head_init import CHOICES, linear_layer
 from ft.phases.plan import start_value
 from ft.plugin import Plugin, fold
 from ft.run_folder import RunFolder
@@ -28,6 +29,9 @@ from ft.tasks.task import Task
 
 # Keys of the optimizer's config that are ours; the others are its constructor's.
 GROUP_KEYS = ("lr", "weight_decay", "layer_decay", "head_lr_scale", "full_batch", "single_group")
+
+# Keys of the model's config that are ours; the others are its function's.
+MODEL_KEYS = ("num_classes", "open", "head_init", "found")
 
 
 @dataclass
@@ -97,7 +101,7 @@ def build_model(config: dict[str, Any], task: Task, data: Data, *, load_weights:
     if given is not None and given != task.num_outputs:
         names = ", ".join(task.classes[:5]) + (", ..." if task.num_outputs > 5 else "")
         raise UserError(f"model.num_classes={given}, but the data has {task.num_outputs} ({names}). Leave it out.")
-    arguments = {key: value for key, value in settings.items() if key not in ("num_classes", "open", "found")}
+    arguments = {key: value for key, value in settings.items() if key not in MODEL_KEYS}
     if not load_weights and "weights" in arguments:
         arguments["weights"] = "none"
     model = instantiate(arguments, "model", num_outputs=task.num_outputs, suggested=data.suggested)
@@ -127,6 +131,9 @@ def build_module(config: dict[str, Any], model: Any, task: Task, data: Data, plu
     if has_random_weights(config):
         # A frozen backbone that has learned nothing is of no use: every stage is open, and the run says so.
         opened = frozenset(names)
+    one_of(config["model"]["head_init"], CHOICES, "model.head_init")
+    if config["model"]["head_init"] == "solved":
+        linear_layer(model)
     return FineTuner(
         model,
         task,
@@ -134,6 +141,7 @@ def build_module(config: dict[str, Any], model: Any, task: Task, data: Data, plu
         schedule=schedule_options(config["schedule"]),
         plugins=plugins,
         start_open=opened,
+        head_init=config["model"]["head_init"],
         bad_images=data.bad_images,
         seed=config["seed"],
     )

@@ -126,8 +126,14 @@ class DataModule(LightningDataModule):
         """Every image of a split once, in order, as evaluation sees it."""
         return self._evaluation_loader(split)
 
-    def sample_loader(self, split: str, num_images: int) -> DataLoader[Batch]:
-        """A random sample of a split, as evaluation sees it: the same in every process and whenever it is asked for."""
+    def sample_loader(self, split: str, num_images: int, *, num_workers: int = 0) -> DataLoader[Batch]:
+        """A random sample of a split, as evaluation sees it: the same in every process and whenever it is asked for.
+
+        Args:
+            split: Its name.
+            num_images: At most; all of them come in a random order too.
+            num_workers: Decoding processes.
+        """
         size = len(self.splits[split].targets)
         order = torch.randperm(size, generator=torch.Generator().manual_seed(derive_seed(self.seed, "sample", split)))
         chosen = order[:num_images].tolist()
@@ -135,7 +141,7 @@ class DataModule(LightningDataModule):
             [(0, position) for position in chosen[start : start + self.options.batch_size]]
             for start in range(0, len(chosen), self.options.batch_size)
         ]
-        return self._loader(split, self.eval_transform, batches, num_workers=0)
+        return self._loader(split, self.eval_transform, batches, num_workers=num_workers)
 
     def _evaluation_loader(self, split: str) -> DataLoader[Batch]:
         sampler = EvaluationBatchSampler(

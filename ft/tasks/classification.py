@@ -22,6 +22,7 @@ class Classification(Task):
         mode: Which of two values is better.
     """
 
+    solved_as = "classes"
     losses = ("cross_entropy", "binary_cross_entropy", "focal")
 
     def __init__(self, *, loss: str, label_smoothing: float, focal_gamma: float, metric: str, mode: str) -> None:

@@ -34,6 +34,7 @@ class Multilabel(Task):
         mode: Which of two values is better.
     """
 
+    solved_as = "labels"
     losses = ("binary_cross_entropy", "focal", "asymmetric")
 
     def __init__(

@@ -27,6 +27,7 @@ class Regression(Task):
         mode: Which of two values is better.
     """
 
+    solved_as = "numbers"
     losses = tuple(LOSSES)
 
     def __init__(self, *, loss: str, huber_delta: float, metric: str, mode: str) -> None:
@@ -60,8 +61,11 @@ class Regression(Task):
         require(bool(np.isfinite(labels).all()), "task=regression", f"needs finite values in {split}", "others")
         return torch.tensor(labels.reshape(len(labels), -1), dtype=torch.float32)
 
+    def solver_targets(self, targets: Tensor) -> Tensor:
+        return (targets - self.mean.to(targets)) / self.std.to(targets)
+
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        wanted = (targets.to(logits) - self.mean.to(logits)) / self.std.to(logits)
+        wanted = self.solver_targets(targets.to(logits))
         if self.loss_name == "huber":
             return F.huber_loss(logits, wanted, delta=self.huber_delta)
         return LOSSES[self.loss_name](logits, wanted)

@@ -23,9 +23,11 @@ class Task(ABC):
         mode: ``max`` or ``min``: which of two values of ``metric`` is better.
         classes: Names of the ``K`` outputs; set by ``fit_labels``.
         losses: Names that ``loss`` may have.
+        solved_as: What a linear head predicts, for ``ft.optim.head_solver``: ``classes``, ``labels`` or ``numbers``.
     """
 
     losses: ClassVar[tuple[str, ...]]
+    solved_as: ClassVar[str]
 
     def __init__(self, *, loss: str, metric: str, mode: str) -> None:
         one_of(loss, self.losses, "task.loss")
@@ -95,6 +97,10 @@ class Task(ABC):
     def soft_targets(self, targets: Tensor) -> Tensor:
         """``(B, K)`` floats that can be blended; targets of floats, such as blended ones, are returned as they are."""
         return targets if targets.is_floating_point() else F.one_hot(targets, self.num_outputs).float()
+
+    def solver_targets(self, targets: Tensor) -> Tensor:
+        """Targets in the units of the logits, for ``ft.optim.head_solver``."""
+        return targets
 
     def state_dict(self) -> dict[str, Any]:
         """What ``fit_labels`` has learned, as plain values."""
