@@ -66,13 +66,16 @@ class TimmModel(nn.Module):
             boundary: Name of the first stage of the suffix.
 
         Returns:
-            ``None`` where the model cannot be cut: before its first stage, or where tracing it fails.
+            ``None`` where the model cannot be cut: before its first stage, where nothing is frozen, or where tracing it fails.
         """
         if boundary == HEAD:
             return self.features, self.head
+        stages = self.stages()
+        if boundary == stages[0].name:
+            return None
         spec, weight = self.input_spec, next(self.parameters())
         probe = torch.randn(2, spec.channels, spec.height, spec.width, generator=torch.Generator().manual_seed(0))
-        return split(self, self.stages(), boundary, probe.to(weight))
+        return split(self, stages, boundary, probe.to(weight))
 
 
 def pooled(backbone: Any, pool: nn.Module | None, images: Tensor) -> Tensor:
