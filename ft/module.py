@@ -22,7 +22,7 @@ from ft.optim.groups import default_groups, one_group
 from ft.optim.options import OptimizerOptions, ScheduleOptions
 from ft.phases.apply import apply, keep_frozen_in_eval
 from ft.phases.head_init import init_head
-from ft.phases.plan import Phase, boundary, phase
+from ft.phases.plan import Phase, boundary, open_stages, phase
 from ft.phases.whole_set import WholeSetInputs
 from ft.plugin import Plugin, fold
 from ft.tasks.task import Task
@@ -45,6 +45,7 @@ class FineTuner(LightningModule):
     Attributes:
         phase: What trains now; ``None`` before training.
         watched: The task's metric after every validation so far.
+        validated_at: The optimizer step after which these weights were last validated.
         repeating: Set by a plugin that computes a batch once more (SAM): nothing is logged then.
     """
 
@@ -78,6 +79,7 @@ class FineTuner(LightningModule):
         )
         self.class_results: dict[str, Tensor] = {}
         self.watched: list[float] = []
+        self.validated_at = -1
         self.repeating = False
         self._train_loss = task.loss
         self._l2: list[tuple[float, list[Tensor]]] = []
@@ -144,6 +146,16 @@ class FineTuner(LightningModule):
         """What trains during ``epoch``, as far as it is known now."""
         return phase(self.start_open, self.plugins, epoch, self.model.stages(), self.model)
 
+    def check_phases(self, num_epochs: int) -> None:
+        """Refuses plugins that leave an epoch with nothing to train, as far as it is known before the first.
+
+        Raises:
+            UserError: Names the epoch.
+        """
+        self.phase_at(0)
+        for epoch in range(1, min(num_epochs, 1000)):
+            open_stages(self.start_open, self.plugins, epoch, self.stage_names)
+
     def enter(self, phase: Phase) -> None:
         """Opens and freezes what a phase says, and puts the modules in its modes."""
         self.phase = phase
@@ -207,6 +219,7 @@ class FineTuner(LightningModule):
         self._log_metrics("val")
 
     def on_validation_end(self) -> None:
+        self.validated_at = self.trainer.global_step
         if self.task.metric in self.trainer.callback_metrics:
             self.watched.append(float(self.trainer.callback_metrics[self.task.metric]))
 

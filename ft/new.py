@@ -34,7 +34,7 @@ def new(words: list[str]) -> None:
     print("\nNext, in an environment of its own:\n")
     print(f"  cd '{fork.path}'")
     print("  pip install -c constraints.txt -e '.[dev]' && pytest")
-    print("  python -m ft.train plugins=[example]")
+    print("  python -m ft.train 'plugins=[example]'")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,9 @@ class Ema(Plugin):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         # Not after a batch whose gradients are still being accumulated.
-        if self.decay > 0 and trainer.global_step > self.updates:
+        if self.decay == 0:
+            self.weights.average.clear()  # that of a run that was resumed without
+        elif trainer.global_step > self.updates:
             self.updates = trainer.global_step
             self.weights.update(pl_module.model, 1 - decay_at(self.updates, decay=self.decay, warmup=self.warmup))
 

@@ -21,6 +21,7 @@ from lightning.pytorch import Trainer
 from ft import Answer, FineTuner, Plugin, UserError
 from ft.data.module import DataModule
 from ft.errors import require, require_extra
+from ft.kinds import fits
 from ft.model.stages import require_stages
 from ft.optim.groups import ParamGroup
 from ft.optim.schedules import count_reductions
@@ -119,8 +120,17 @@ class GradualUnfreezing(Plugin):
 
     def prepare(self, module: FineTuner, trainer: Trainer, data: DataModule) -> None:
         self.stages, self.watched, self.mode = module.stage_names, module.watched, module.task.mode
+        every, limit = trainer.check_val_every_n_epoch, trainer.limit_val_batches
+        if self.plateau is not None and (every != 1 or limit == 0):
+            raise UserError(
+                f"{KEY}.plateau needs a validation after every epoch: set trainer.check_val_every_n_epoch=1 and "
+                f"trainer.limit_val_batches above 0, got {every} and {limit}."
+            )
+        if self.lr_decay < 1 and module.optimizer_options.single_group:
+            name = module.optimizer_options.name
+            raise UserError(f"{KEY}.lr_decay needs a rate for each stage, and optimizer={name} has one: set it to 1.")
         if self.schedule is not None:
-            self._check_schedule()
+            self._check_schedule(trainer.max_epochs)
         elif self.up_to is not None:
             self._check_up_to(trainer.max_epochs)
         if closed := sorted(set(self._all_stages()) - module.start_open):
@@ -183,7 +193,7 @@ class GradualUnfreezing(Plugin):
     def _open_in(self, phase: int, stages: Sequence[str]) -> list[str]:
         if self.schedule is not None:
             named = self.schedule[phase]["open"]
-            return list(stages) if named == "all" else list(named)
+            return list(stages) if named == "all" else [named] if isinstance(named, str) else list(named)
         up_to = min(self.up_to or len(stages), len(stages))
         return list(stages[-num_open_stages(phase, stages_per_phase=self.stages_per_phase, up_to=up_to) :])
 
@@ -199,14 +209,20 @@ class GradualUnfreezing(Plugin):
         reached = [start for start in starts if not max_epochs or max_epochs < 0 or start < max_epochs]
         return [(start, self._open_in(phase, self.stages)) for phase, start in enumerate(reached)]
 
-    def _check_schedule(self) -> None:
+    def _check_schedule(self, max_epochs: int | None) -> None:
         assert self.schedule is not None
         for entry in self.schedule:
-            valid = isinstance(entry, dict) and set(entry) == {"epoch", "open"} and bool(entry["open"])
-            require(valid, f"{KEY}.schedule", "must be a list of {epoch: E, open: [stages]}", entry)
+            valid = (
+                set(entry) == {"epoch", "open"} and fits(entry["epoch"], int) and fits(entry["open"], list[str] | str)
+            )
+            rule = "must be a list of {epoch: E, open: [stages]}"
+            require(valid and bool(entry["open"]), f"{KEY}.schedule", rule, entry)
             if entry["open"] != "all":
-                require_stages(entry["open"], self.stages, f"{KEY}.schedule")
+                names = [entry["open"]] if isinstance(entry["open"], str) else entry["open"]
+                require_stages(names, self.stages, f"{KEY}.schedule")
         epochs = [entry["epoch"] for entry in self.schedule]
+        rule = f"must only name epochs below trainer.max_epochs={max_epochs}"
+        require(not max_epochs or max_epochs < 0 or max(epochs) < max_epochs, f"{KEY}.schedule", rule, epochs)
         rule = "must begin with epoch 0 and name later epochs in order"
         require(bool(epochs) and epochs[0] == 0 and epochs == sorted(set(epochs)), f"{KEY}.schedule", rule, epochs)
 
@@ -223,7 +239,7 @@ class GradualUnfreezing(Plugin):
 
 
 def describe(phases: Sequence[tuple[int, Sequence[str]]], module: FineTuner, data: DataModule, lr_decay: float) -> str:
-    """The schedule as YAML to edit, each line with what it opens, at which rate, and how long an epoch takes.
+    """The schedule as an experiment file to edit: what each phase opens, at which rate, and how long an epoch takes.
 
     Args:
         phases: First epoch and open stages of each.
@@ -234,7 +250,17 @@ def describe(phases: Sequence[tuple[int, Sequence[str]]], module: FineTuner, dat
     size = {stage.name: sum(module.model.get_parameter(name).numel() for name in stage.parameters) for stage in
             module.model.stages()}  # fmt: skip
     lr = module.optimizer_options.lr
-    lines = [f"stages: {', '.join(module.stage_names)}", "plugins:", "  gradual_unfreezing:", "    schedule:"]
+    lines = [
+        "# @package _global_",
+        "# Save as conf/experiment/NAME.yaml, edit, and run: python -m ft.train experiment=NAME ...",
+        f"# Stages: {', '.join(module.stage_names)}",
+        "# Seconds: measured now on this machine's processor, without reading images.",
+        "defaults:",
+        "  - override /plugins: [gradual_unfreezing]",
+        "plugins:",
+        "  gradual_unfreezing:",
+        "    schedule:",
+    ]
     for start, opened in phases:
         names = [name for name in module.stage_names if name in opened]
         seconds = _seconds_per_image(module, frozenset(names)) * len(data.splits["train"].targets)
@@ -242,9 +268,8 @@ def describe(phases: Sequence[tuple[int, Sequence[str]]], module: FineTuner, dat
         lines.append(
             f"      - {{epoch: {start}, open: [{', '.join(names)}]}}"
             f"  # {sum(size[name] for name in names):,} parameters, "
-            f"lr {lowest:.2g} to {lr:.2g}, {seconds:.0f} s an epoch"
+            f"lr {lr:.2g}{f' down to {lowest:.2g}' if lowest < lr else ''}, {seconds:.0f} s an epoch"
         )
-    lines.append("Seconds are measured now on this machine's processor, without reading images.")
     return "\n".join(lines)
 
 

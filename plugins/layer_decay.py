@@ -9,11 +9,12 @@ timm writes the factor into its groups as ``lr_scale``, which only timm's own sc
 multiplied. Turn on with ``plugins=[layer_decay]``.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from lightning.pytorch import Trainer
 from torch import nn
 
-from ft import Plugin
+from ft import FineTuner, Plugin, UserError
 from ft.errors import require
 from ft.model.stages import parameter_depths
 from ft.optim.groups import ParamGroup
@@ -37,6 +38,13 @@ class LayerDecay(Plugin):
         require(0 <= min_scale <= 1, "plugins.layer_decay.min_scale", "must be in [0, 1]", min_scale)
         self.decay = decay
         self.min_scale = min_scale
+
+    def prepare(self, module: FineTuner, trainer: Trainer, data: Any) -> None:
+        if self.decay < 1 and module.optimizer_options.single_group:
+            name = module.optimizer_options.name
+            raise UserError(
+                f"plugins=[layer_decay] gives each layer a rate, and optimizer={name} has one: leave layer_decay out."
+            )
 
     def param_groups(self, groups: list[ParamGroup], model: nn.Module) -> list[ParamGroup]:
         if self.decay == 1:

@@ -146,10 +146,10 @@ class LrFinder(Plugin):
             pl_module.log(f"plugins/{self.name}/lr", self.suggestion)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"suggestion": self.suggestion}
+        return {"suggestion": self.suggestion, "lr": self.lr}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.suggestion = state_dict["suggestion"]
+        self.suggestion, self.lr = state_dict["suggestion"], state_dict["lr"]
 
     def _sweep(self, module: FineTuner, trainer: Any) -> tuple[list[float], list[float]]:
         """Rates and losses, as far as the sweep came."""

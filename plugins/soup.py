@@ -7,6 +7,7 @@ BatchNorm's statistics are averaged like weights. Turn on with ``plugins=[soup]`
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -73,7 +74,8 @@ class Soup(Plugin):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         value = trainer.callback_metrics.get(pl_module.task.metric)
-        if self.keep == 1 or value is None or not value.isfinite():
+        validated = pl_module.validated_at == trainer.global_step
+        if self.keep == 1 or not validated or value is None or not value.isfinite():
             return
         self.values[trainer.current_epoch] = float(value)
         self._write(trainer, trainer.current_epoch, pl_module.model.state_dict())
@@ -94,7 +96,9 @@ class Soup(Plugin):
         def score(epochs: Sequence[int]) -> float:
             assert self.data is not None
             pl_module.model.load_state_dict(mean_weights([states[epoch] for epoch in epochs]))
-            scores[tuple(epochs)] = pl_module.score(self.data.evaluation_loader("val"))
+            # As many batches as the epochs were validated on.
+            batches = islice(self.data.evaluation_loader("val"), int(trainer.num_val_batches[0]))
+            scores[tuple(epochs)] = pl_module.score(batches)
             return self.sign * scores[tuple(epochs)][pl_module.task.metric]
 
         chosen = greedy(candidates, score)

@@ -69,6 +69,9 @@ class Surgical(Plugin):
     def prepare(self, module: FineTuner, trainer: Trainer, data: DataModule) -> None:
         names = module.stage_names
         require_stages(self.stages, names, f"{KEY}.stages", also=("auto", "all"))
+        closed = [name for name in self.stages if name in names and name not in module.start_open]
+        if closed:
+            raise UserError(f"{KEY}.stages names {closed[0]}, but model.open keeps it frozen: set model.open=all.")
         rule = f"must be at most {len(names) - 1}, the stages of this backbone"
         require("auto" not in self.stages or self.num <= len(names) - 1, f"{KEY}.num", rule, self.num)
         epochs = trainer.max_epochs or -1
@@ -81,13 +84,15 @@ class Surgical(Plugin):
             return open & head
         if "all" in self.stages:
             return open
-        chosen = highest(self.ratios, self.num) if "auto" in self.stages else self.stages
+        known = {name: ratio for name, ratio in self.ratios.items() if name in open}
+        chosen = highest(known, self.num) if "auto" in self.stages else self.stages
         return open & {*chosen, *head}
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
-        # Before the module's own hook, which then opens what was chosen.
-        if "auto" in self.stages and not self.ratios and trainer.current_epoch >= self.from_epoch:
-            self.ratios = self._measure(pl_module, trainer.datamodule)  # pyright: ignore[reportAttributeAccessIssue]
+    def begin_epoch(self, epoch: int, module: FineTuner) -> None:
+        if "auto" in self.stages and not self.ratios and epoch >= self.from_epoch:
+            trainer: Any = module.trainer
+            self.ratios = self._measure(module, trainer.datamodule)
+            module.enter(module.phase_at(epoch))
             if trainer.is_global_zero:
                 shown = ", ".join(f"{name} {self.ratios[name]:.3g}" for name in highest(self.ratios, len(self.ratios)))
                 print(f"{self.name}: |gradient| / |weight| of {shown}")

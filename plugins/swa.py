@@ -55,7 +55,10 @@ class Swa(Plugin):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         since = trainer.current_epoch - first_epoch(start=self.start, max_epochs=trainer.max_epochs or 0)
-        if trainer.is_last_batch and since >= 0:
+        if since < 0:
+            # Of a run that was resumed with more epochs: its average begins later now.
+            self.weights.average.clear()
+        elif trainer.is_last_batch:
             self.weights.update(pl_module.model, 1 / (1 + since))
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -96,6 +99,8 @@ def recompute_statistics(module: FineTuner, data: DataModule, num_images: int) -
         layer.momentum = None  # torch's word for the plain mean
         layer.training = True
     for batch in data.sample_loader("train", num_images):
+        if len(batch.index) < 2:
+            continue  # one image has no variance
         module.model(normalize(batch.images.to(module.device), module.model.input_spec))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

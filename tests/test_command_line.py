@@ -18,7 +18,7 @@ def ft(*arguments: str, verb: str = "train", **environment: str) -> subprocess.C
         text=True,
         cwd=ROOT,
         env={**os.environ, **environment},
-        timeout=120,
+        timeout=400,  # on a busy machine too
     )
 
 
@@ -76,3 +76,13 @@ def test_nothing_is_left_behind_by_a_mistake(tmp_path: Path):
     assert result.returncode == 2
     assert "is not a folder" in result.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_config_that_is_no_yaml_is_told_with_its_line(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("a: [1\nb: 2\n")
+    result = ft(f"hydra.searchpath=['{tmp_path}']", "experiment=mine")
+    assert result.returncode == 2
+    assert "is not valid YAML" in result.stderr
+    assert "mine.yaml" in result.stderr
+    assert "Traceback" not in result.stderr

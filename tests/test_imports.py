@@ -51,7 +51,7 @@ def test_imports_keep_to_the_rules(name: str, file: Path):
     inside = {other for other in uses if within(other, "ft")}
     rooms = {room(other) for other in inside} - {""}
     if within(name, "plugins"):
-        allowed = {"plugin", "model", "data", "optim", "tasks", "checkpoint", "errors", "input_spec", "plot"}
+        allowed = {"plugin", "model", "data", "optim", "tasks", "checkpoint", "errors", "input_spec", "kinds", "plot"}
         assert rooms <= allowed | set(ft.__all__)
         assert not {other for other in uses if within(other, "plugins") and other not in ("plugins", name)}
         return

@@ -233,3 +233,10 @@ def test_a_limit_of_less_than_one_batch_is_told_like_any_mistake(build_run):
 
     with pytest.raises(UserError, match=r"trainer: You requested to check 0.1 of the val_dataloader"):
         fit(build_run("trainer.limit_val_batches=0.1"), started=0.0)
+
+
+def test_an_experiment_without_its_package_line_is_told(build_run, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("trainer: {max_epochs: 1}\n")
+    with pytest.raises(UserError, match=r"conf/experiment/mine.yaml needs '# @package _global_' as its first line"):
+        build_run(f"hydra.searchpath=['{tmp_path}']", "experiment=mine")

@@ -251,3 +251,13 @@ def test_every_plugin_hook_is_called_and_evaluation_is_untouched(build_run):
     assert isinstance(run.loaders.eval_transform, EvaluationTransform)
     row = run.metrics.rows[0]
     assert row["train/loss"] > 1.6 * row["val/loss"]
+
+
+def test_evaluation_computes_in_the_precision_of_the_run(train_run):
+    from ft.build.evaluation import build_evaluation
+
+    run = train_run("trainer.precision=bf16-mixed", "data.num_images=64")
+    with composed(f"run='{run.folder.path}'", "split=val", config="evaluate") as config:
+        evaluation = build_evaluation(config)
+    found = evaluation.trainer.test(evaluation.module, evaluation.loader, verbose=False)[0]
+    assert found["test/loss"] == pytest.approx(run.checkpoints.best_values["val/loss"], rel=1e-6)

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from ft.build.data import build_data
 from ft.build.plugins import build_plugins, useful_plugins
 from ft.build.run import build_model, build_module
-from ft.build.trainer import lightning_quiet
+from ft.build.trainer import automatic_precision, lightning_quiet
 from ft.checkpoint.load import load_weights
 from ft.data.batch import Batch
 from ft.errors import UserError, one_of
@@ -64,8 +64,12 @@ def build_evaluation(composed: DictConfig) -> Evaluation:
     # Bad images are then looked up under the split that is evaluated, whatever Lightning calls its loop.
     module.bad_images.names = {**module.bad_images.names, "test": data.splits[wishes["split"]].names}
     loader = data.loaders(model.input_spec, [], seed=0).evaluation_loader(wishes["split"])
+    precision: Any = config["trainer"]["precision"]
+    if precision == "auto":
+        precision = automatic_precision(wishes["accelerator"])
     trainer = Trainer(
         accelerator=wishes["accelerator"],
+        precision=precision,
         devices=1,
         logger=False,
         enable_checkpointing=False,

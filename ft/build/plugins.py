@@ -1,10 +1,12 @@
 """From the ``plugins`` config to plugins, in the order of the list."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 from ft.errors import UserError
-from ft.instantiate import instantiate
+from ft.instantiate import instantiate, locate
+from ft.kinds import fits, in_words
 from ft.plugin import Plugin
 
 
@@ -20,6 +22,7 @@ def build_plugins(config: dict[str, Any]) -> list[Plugin]:
             raise UserError(
                 f"plugins.{name} has settings but is not switched on: add {name} to plugins=[...], or remove them."
             )
+        _check_kinds(entry, f"plugins.{name}")
         plugin = instantiate(entry, f"plugins.{name}")
         if not isinstance(plugin, Plugin):
             raise UserError(f"plugins.{name}._target_={entry['_target_']} is not an ft.Plugin.")
@@ -37,6 +40,15 @@ def useful_plugins(plugins: Sequence[Plugin], config: dict[str, Any]) -> list[Pl
 def has_random_weights(config: dict[str, Any]) -> bool:
     """Whether the backbone starts from random weights, as ``build_model`` has written into the config."""
     return config["model"].get("found") == "random"
+
+
+def _check_kinds(entry: dict[str, Any], key: str) -> None:
+    """Refuses settings that are not what the plugin's annotations say, so that plugins only check ranges."""
+    parameters = inspect.signature(locate(entry["_target_"], key)).parameters
+    for name, value in entry.items():
+        annotation = parameters[name].annotation if name in parameters else inspect.Parameter.empty
+        if annotation is not inspect.Parameter.empty and not fits(value, annotation):
+            raise UserError(f"{key}.{name} must be {in_words(annotation)}, got {value!r}.")
 
 
 def _refuse_shared_roles(plugins: Sequence[Plugin]) -> None:

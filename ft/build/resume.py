@@ -35,6 +35,11 @@ def resumed_config(composed: DictConfig) -> tuple[RunFolder | None, dict[str, An
                 f"resume={composed.resume} goes on with the run's own config, so {key} cannot be another choice. "
                 f"Single values may change, such as trainer.max_epochs=10."
             )
+        if key.startswith("optimizer.") and OmegaConf.select(config, key) != OmegaConf.select(composed, key):
+            raise UserError(
+                f"{key} is part of the optimizer's state, which resume={composed.resume} goes on with. "
+                "Begin a new run for another value."
+            )
         OmegaConf.update(config, key, OmegaConf.select(composed, key), force_add=True)
     assert isinstance(config, DictConfig)
     return folder, _plain(config)

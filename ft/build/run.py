@@ -58,6 +58,9 @@ def build(composed: DictConfig) -> Run:
     """
     lightning_quiet()
     folder, config = resumed_config(composed)
+    if isinstance(config.get("experiment"), dict):
+        name = config["choices"].get("experiment")
+        raise UserError(f"conf/experiment/{name}.yaml needs '# @package _global_' as its first line.")
     resumed = folder is not None
     folder = folder or RunFolder.plan(config["runs_dir"])
     check_targets(config)
@@ -76,7 +79,7 @@ def build(composed: DictConfig) -> Run:
         refuse_with_full_batch(module, trainer, data, plugins)
     for plugin in plugins:
         plugin.prepare(module, trainer, loaders)
-    module.phase_at(0)
+    module.check_phases(trainer.max_epochs or 1)
     if not resumed and process_rank() == 0:
         folder.create()
         folder.config.write_text(OmegaConf.to_yaml(config), encoding="utf-8")

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -23,7 +22,7 @@ from ft.instantiate import instantiate
 from ft.plugin import Plugin
 from ft.run_folder import RunFolder
 from ft.show.metrics_csv import MetricsCsv
-from ft.show.progress import Clock, PlainProgress
+from ft.show.progress import Clock, PlainProgress, TerminalProgress
 from ft.tasks.task import Task
 
 # Lightning logger -> extra that brings what it needs
@@ -53,7 +52,7 @@ def build_trainer(
         )
     metrics = MetricsCsv(folder.path / "metrics.csv")
     checkpoints = KeepCheckpoints(folder.checkpoints, metric=task.metric, mode=task.mode)
-    bar = RichProgressBar(leave=True) if sys.stdout.isatty() else PlainProgress()
+    bar = TerminalProgress() if sys.stdout.isatty() else PlainProgress()
     try:
         trainer = Trainer(
             **settings,

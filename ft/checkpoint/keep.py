@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from ft.checkpoint.interrupt import BetweenBatches
+from ft.checkpoint.load import load
 
 
 class KeepCheckpoints(Checkpoint):
@@ -29,19 +30,18 @@ class KeepCheckpoints(Checkpoint):
         self.best: float | None = None
         self.best_epoch: int | None = None
         self.best_values: dict[str, float] = {}
-        self._validated = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._validated = True
+        # Inside an epoch; at its end the epoch's own values are still to come.
+        if not trainer.is_last_batch:
+            self._offer_logged(trainer)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         # After validation, and after the module and the plugins have seen its result. Lightning counts the epoch as
         # processed but not completed here; resuming from this point starts the next one.
-        # Not after an epoch without validation: the values are then those of other weights.
-        if self._validated:
-            values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            self.offer(trainer, values, epoch=trainer.current_epoch)
-        self._validated = False
+        # Only if these weights were validated: not after an epoch without, or with a step since.
+        if pl_module.validated_at == trainer.global_step:
+            self._offer_logged(trainer)
         trainer.save_checkpoint(self.folder / "last")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -53,8 +53,16 @@ class KeepCheckpoints(Checkpoint):
         return {"best": self.best, "best_epoch": self.best_epoch, "best_values": self.best_values}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        kept = self.folder / "best"
+        if kept.is_dir():
+            # What ``best`` says of itself: it may have been written after ``last``.
+            state_dict = load(kept)["callbacks"][self.state_key]
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
         self.best_values = state_dict["best_values"]
+
+    def _offer_logged(self, trainer: Trainer) -> None:
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.offer(trainer, values, epoch=trainer.current_epoch)
 
     def offer(self, trainer: Trainer, values: dict[str, float], *, epoch: int) -> bool:
         """Keeps the weights that are in the model now as ``best``, if they are not worse than those that are.

@@ -56,7 +56,14 @@ def check_types(config: DictConfig, config_name: str) -> None:
     """
     loader = GlobalHydra.instance().config_loader()
     given = OverridesParser.create(config_loader=loader).parse_overrides(list(HydraConfig.get().overrides.task))
-    values = [each for each in given if each.key_or_group not in loader.list_groups("") and not each.is_add()]
+    # Plugins have their own rules: their constructors' annotations, which know of null and lists.
+    values = [
+        each
+        for each in given
+        if each.key_or_group not in loader.list_groups("")
+        and not each.is_add()
+        and not each.key_or_group.startswith("plugins.")
+    ]
     if not values:
         return
     groups = [each.input_line for each in given if each not in values and each.input_line]

@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 from ft.command.help import show_help
 from ft.command.mistakes import check_types, explain
@@ -54,6 +55,8 @@ def run_verb(verb: Callable[[DictConfig], Any], config_name: str) -> None:
         raise SystemExit(_tell(explain(error, CONF, config_name))) from None
     except UserError as error:
         raise SystemExit(_tell(str(error))) from None
+    except MarkedYAMLError as error:
+        raise SystemExit(_tell(f"a config is not valid YAML: {error.problem}\n{error.problem_mark}")) from None
     except PermissionError as error:
         raise SystemExit(_tell(f"{error.filename}: {error.strerror}. If runs go there, set runs_dir.")) from None
     except KeyboardInterrupt:

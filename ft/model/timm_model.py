@@ -66,7 +66,7 @@ class TimmModel(nn.Module):
             boundary: Name of the first stage of the suffix.
 
         Returns:
-            ``None`` where the model cannot be cut: before its first stage, where nothing is frozen, or where tracing it fails.
+            ``None`` where there is no cut: before the first stage, and where tracing the model fails.
         """
         if boundary == HEAD:
             return self.features, self.head

@@ -95,6 +95,8 @@ def closing_table(run: "Run", summary: dict[str, Any]) -> None:
         out.print(f"left out: {name}: {why}", markup=False)
     if summary["bad_images"]:
         out.print(f"{summary['bad_images']} images could not be read; all of them are in bad_images.json")
+    if pictures := sorted(path.name for path in run.folder.path.glob("*.png")):
+        out.print(f"pictures {', '.join(pictures)}", markup=False)
     out.print(f"run folder {run.folder.path}", soft_wrap=True, markup=False)
 
 

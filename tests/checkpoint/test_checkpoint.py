@@ -1,6 +1,7 @@
 """A checkpoint comes back as it was saved, or says what is wrong with it."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from ft.checkpoint.load import load, load_weights
 from ft.checkpoint.manifest import MANIFEST, STATE, WEIGHTS, verify
 from ft.checkpoint.save import save
 from ft.errors import UserError
+from ft.fit import fit
 
 
 def content() -> dict:
@@ -91,6 +93,7 @@ class FakeTrainer:
     def __init__(self):
         self.callback_metrics = {}
         self.current_epoch = 0
+        self.global_step = 7
         self.saved = []
 
     def save_checkpoint(self, path):
@@ -101,8 +104,7 @@ def kept(tmp_path, values, mode):
     keep, trainer = KeepCheckpoints(tmp_path, metric="val/acc", mode=mode), FakeTrainer()
     for trainer.current_epoch, value in enumerate(values):
         trainer.callback_metrics = {} if value is None else {"val/acc": torch.tensor(value)}
-        keep.on_validation_end(trainer, None)
-        keep.on_train_epoch_end(trainer, None)  # pyright: ignore[reportArgumentType]
+        keep.on_train_epoch_end(trainer, SimpleNamespace(validated_at=trainer.global_step))  # pyright: ignore[reportArgumentType]
     return keep, trainer
 
 
@@ -135,3 +137,13 @@ def test_an_epoch_without_validation_never_becomes_the_best(train_run):
     run = train_run("trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2")
     assert run.checkpoints.best_epoch == 1
     assert verify(run.folder.best)["epoch"] == 1
+
+
+def test_what_is_validated_inside_an_epoch_is_kept_as_it_was_validated(build_run):
+    run = build_run("+trainer.val_check_interval=3", "trainer.max_epochs=1", "data.num_images=40", "test=false")
+    fit(run, started=0.0)
+    assert run.trainer.global_step == 5
+    assert load(run.folder.best)["global_step"] == 3
+    load_weights(run.folder.best, run.module)
+    scored = run.module.score(run.loaders.evaluation_loader("val"))
+    assert scored["val/loss"] == pytest.approx(run.checkpoints.best_values["val/loss"], rel=1e-5)

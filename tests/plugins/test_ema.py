@@ -69,3 +69,15 @@ def test_a_decay_outside_its_range_is_refused(runs, value):
 def test_two_averages_are_refused_by_name(runs):
     with pytest.raises(UserError, match="plugins ema and swa do not go together: each averages the weights"):
         runs.build("plugins=[ema,swa]")
+
+
+def test_a_run_that_goes_on_without_an_average_evaluates_its_weights(runs):
+    from ft.build.run import build
+    from ft.fit import fit
+    from tests.conftest import composed
+
+    run = runs.train("plugins=[ema]")
+    with composed(f"resume='{run.folder.path}'", "trainer.max_epochs=3", "+plugins.ema.decay=0.0") as config:
+        again = build(config)
+    fit(again, started=0.0)
+    assert TRAINED not in load(again.folder.last)

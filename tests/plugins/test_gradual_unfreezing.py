@@ -1,6 +1,5 @@
 """Gradual unfreezing: when which stage opens, at which rate, and what it says about a schedule that cannot be kept."""
 
-import json
 from typing import Any
 
 import pytest
@@ -103,17 +102,17 @@ def test_the_schedule_is_printed_to_be_edited_and_nothing_is_trained(runs, tmp_p
         runs.build(*ON, f"{KEY}.print_schedule=true")
     assert set(runs.folder.iterdir()) == before
     text = str(answer.value)
-    part = "\n".join(line for line in text.splitlines() if line.startswith(("plugins:", "  ")))
-    printed = OmegaConf.create(part)
-    schedule: Any = OmegaConf.to_container(printed.plugins.gradual_unfreezing.schedule)
-    assert [entry["epoch"] for entry in schedule] == [0, 1, 2, 3]
-    assert schedule[1]["open"] == ["stage4", "head"]
-    head = text.splitlines()[4]
-    assert "parameters, lr 0.001 to 0.001" in head
-    # What was printed is what can be put back in.
-    line = json.dumps(schedule).replace('"', "").replace(" ", "")
-    _, _, opened = stages_by_epoch(runs, f"{KEY}.schedule={line}")
-    assert opened[1] == {"stage4", "head"}
+    assert "# Stages: stem, stage1, stage2, stage3, stage4, head" in text
+    assert "{epoch: 1, open: [stage4, head]}  # " in text
+    assert "parameters, lr 0.001, " in text
+    # What was printed is an experiment as it stands.
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    found: Any = OmegaConf.to_container(OmegaConf.create(text))
+    assert found["defaults"] == [{"override /plugins": ["gradual_unfreezing"]}]
+    run = runs.train(f"hydra.searchpath=['{tmp_path}']", "experiment=mine", "trainer.max_epochs=4")
+    assert [plugin.name for plugin in run.module.plugins] == ["gradual_unfreezing"]
+    assert [len(run.module.phase_at(epoch).stages) for epoch in range(4)] == [1, 2, 3, 4]
 
 
 def test_a_picture_of_the_schedule_is_drawn(runs):
@@ -132,6 +131,12 @@ def test_a_picture_of_the_schedule_is_drawn(runs):
         (f"{KEY}.up_to=6", r"up_to=6 is never reached: its last stage opens in epoch 5 .*trainer.max_epochs=4"),
         (f"{KEY}.schedule=[{{epoch:0,open:[hat]}}]", r"names 'hat'; the model's stages are stem, stage1.* mean head"),
         (f"{KEY}.schedule=[{{epoch:1,open:[head]}}]", r"must begin with epoch 0 .*got \[1\]"),
+        (
+            f"{KEY}.schedule=[{{epoch:0,open:[head]}},{{epoch:50,open:all}}]",
+            r"below trainer.max_epochs=4, got \[0, 50\]",
+        ),
+        (f"{KEY}.up_to=abc", "up_to must be a whole number or null, got 'abc'"),
+        (f"{KEY}.plateau=true", "plateau must be a whole number or null, got True"),
         (f"{KEY}.schedule=[{{epoch:0}}]", "must be a list of {epoch: E, open: "),
         ("model.open=head", "opens stage1, but model.open keeps it frozen: set model.open=all"),
     ],
@@ -146,3 +151,28 @@ def test_random_weights_open_everything_and_say_so(runs, capsys):
     assert run.module.plugins == []
     assert run.module.phase.stages == set(run.module.stage_names)
     assert "gradual_unfreezing: of no use on random weights; left out, every stage is open" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ((f"{KEY}.plateau=0", "trainer.check_val_every_n_epoch=2"), "plateau needs a validation after every epoch"),
+        (
+            (f"{KEY}.lr_decay=0.1", "optimizer=lbfgs"),
+            "lr_decay needs a rate for each stage, and optimizer=lbfgs has one",
+        ),
+    ],
+)
+def test_what_the_run_cannot_give_is_refused(runs, overrides, message):
+    with pytest.raises(UserError, match=message):
+        runs.build(*ON, *overrides)
+
+
+def test_plugins_that_leave_a_later_epoch_with_nothing_are_refused_before_the_first(runs):
+    before = set(runs.folder.iterdir())
+    with pytest.raises(UserError, match="no stage is open in epoch 1"):
+        runs.build(
+            "plugins=[gradual_unfreezing,linear_probe]",
+            f"{KEY}.schedule=[{{epoch:0,open:[head]}},{{epoch:1,open:[stage4]}}]",
+        )
+    assert set(runs.folder.iterdir()) == before

@@ -46,5 +46,5 @@ def test_a_decay_outside_its_range_is_refused(runs, value):
 
 
 def test_an_optimizer_with_one_rate_refuses_it(runs):
-    with pytest.raises(UserError, match="it has one learning rate"):
-        runs.train(*ON, "optimizer=lbfgs", "trainer.max_epochs=1")
+    with pytest.raises(UserError, match="gives each layer a rate, and optimizer=lbfgs has one"):
+        runs.build(*ON, "optimizer=lbfgs")

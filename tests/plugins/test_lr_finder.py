@@ -122,3 +122,15 @@ def test_a_value_out_of_range_is_refused(setting, words):
     usual = {"min_lr": 1e-7, "max_lr": 1.0, "num_steps": 100, "smoothing": 0.9, "apply": True, "plot": False}
     with pytest.raises(UserError, match=f"plugins.lr_finder.{words}"):
         LrFinder(**{**usual, **setting})
+
+
+def test_a_resumed_run_keeps_the_rate_that_was_found(runs):
+    from ft.build.run import build
+    from tests.conftest import composed
+
+    run = runs.train("plugins=[lr_finder]", "plugins.lr_finder.num_steps=10")
+    with (
+        composed(f"resume='{run.folder.path}'", "optimizer.lr=0.1") as config,
+        pytest.raises(UserError, match=r"optimizer.lr is part of the optimizer's state"),
+    ):
+        build(config)

@@ -56,3 +56,20 @@ def test_a_soup_of_equal_epochs_takes_them_all(runs, capsys):
 def test_no_candidate_is_refused(runs):
     with pytest.raises(UserError, match=r"soup.keep must be at least 1, got 0"):
         runs.build("plugins=[soup]", "plugins.soup.keep=0")
+
+
+def test_a_finished_run_that_is_resumed_still_knows_its_soup(runs):
+    from ft.build.run import build
+    from ft.fit import fit
+    from tests.conftest import composed
+
+    run = runs.train(*ON, "optimizer.lr=0.003", "schedule=constant")
+    with composed(f"resume='{run.folder.path}'") as config:
+        again = build(config)
+    fit(again, started=0.0)
+    assert again.checkpoints.best_values == run.checkpoints.best_values
+
+
+def test_only_validated_epochs_are_candidates(runs):
+    run = runs.train(*ON, "trainer.check_val_every_n_epoch=2")
+    assert set(run.module.plugins[0].values) == {1, 3}

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from ft.errors import UserError
+from ft.fit import fit
 from plugins.surgical import highest, relative_gradient_norm
 from tests.plugins.conftest import Diary
 
@@ -52,6 +54,7 @@ def test_measuring_does_not_touch_the_run(runs):
     ("override", "message"),
     [
         ("stages=[stage7]", "names 'stage7'; the model's stages are stem, stage1"),
+        ("stages=null", "stages must be text or a list of text, got None"),
         ("num=0", "num must be at least 1, got 0"),
         ("num=6", "num must be at most 5, the stages of this backbone, got 6"),
         ("from_epoch=3", "from_epoch=3 is never reached: trainer.max_epochs=3"),
@@ -61,3 +64,23 @@ def test_measuring_does_not_touch_the_run(runs):
 def test_what_cannot_be_is_refused(runs, override, message):
     with pytest.raises(UserError, match=message):
         runs.build(*ON, f"plugins.surgical.{override}")
+
+
+def test_auto_chooses_among_the_open_stages_and_a_closed_one_is_refused(runs):
+    run = runs.train(*ON, "model.open=[stage4,head]")
+    assert run.module.phase.stages == {"stage4", "head"}
+    with pytest.raises(UserError, match=r"stages names stage1, but model.open keeps it frozen: set model.open=all"):
+        runs.build(*ON, "plugins.surgical.stages=[stage1]", "model.open=[stage4,head]")
+
+
+def test_the_rate_finder_sweeps_what_auto_has_opened(runs):
+    seen = []
+
+    class Sweep(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            seen.append(pl_module.phase.stages)
+
+    run = runs.build("plugins=[surgical]", "plugins.surgical.from_epoch=0", "trainer.max_epochs=1")
+    run.trainer.callbacks.insert(0, Sweep())
+    fit(run, started=0.0)
+    assert seen == [{*highest(run.module.plugins[0].ratios, 1), "head"}]

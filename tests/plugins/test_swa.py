@@ -71,3 +71,27 @@ def test_frozen_statistics_stay(runs):
 def test_what_cannot_be_is_refused(runs, override, message):
     with pytest.raises(UserError, match=message):
         runs.build(*ON, override, *(["schedule=constant"] if "epochs=-1" in override else []))
+
+
+def resumed(run, *overrides):
+    from ft.build.run import build
+    from ft.fit import fit
+    from tests.conftest import composed
+
+    with composed(f"resume='{run.folder.path}'", *overrides) as config:
+        again = build(config)
+    fit(again, started=0.0)
+    return again
+
+
+def test_a_run_that_goes_on_for_longer_averages_anew(runs):
+    """With more epochs averaging begins later: until then the weights themselves are evaluated and kept."""
+    run = runs.train("plugins=[swa]", "plugins.swa.start=0.5", "trainer.max_epochs=2")
+    assert TRAINED in load(run.folder.last)
+    again = resumed(run, "trainer.max_epochs=3", "+plugins.swa.start=1.0")
+    assert TRAINED not in load(again.folder.last)
+
+
+def test_a_last_batch_of_one_image_has_no_statistics(runs):
+    run = runs.train(*ON, "plugins.swa.num_images=7")
+    assert TRAINED in load(run.folder.last)
