@@ -93,7 +93,17 @@ def test_a_plugin_a_data_set_two_models_and_an_optimizer_need_no_change_of_ft(co
         model: start(tree, "-m", "ft.train", f"model={model}", *NEW, *TINY, f"runs_dir={tmp_path}/{model}")
         for model in ("regnet", "tiny_cnn")
     }
-    contract = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/plugins/test_contract.py", "-k", "label_noise")
+    contract = (
+        "-m",
+        "pytest",
+        "-q",
+        "-n0",
+        "-p",
+        "no:cacheprovider",
+        "tests/plugins/test_contract.py",
+        "-k",
+        "label_noise",
+    )
     processes["contract"] = start(tree, *contract)
     told = {name: process.communicate(timeout=300)[0] for name, process in processes.items()}
     for name, process in processes.items():

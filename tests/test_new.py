@@ -119,7 +119,9 @@ def test_it_runs_and_its_example_is_found(fork):
 def test_the_tests_of_its_example_and_its_readme_pass(fork):
     files = ("plugins/test_example.py", "test_readme.py", "test_config.py")
     chosen = ("-k", "example or test_readme")
-    result = python(fork, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/{file}" for file in files), *chosen)
+    result = python(
+        fork, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", *(f"tests/{file}" for file in files), *chosen
+    )
     assert result.returncode == 0, result.stdout
     assert re.search(r"\d\d passed", result.stdout)
 
