@@ -104,6 +104,8 @@ def split(model: nn.Module, stages: Sequence[Stage], boundary: str, probe: Tenso
             suffix = Suffix(model, trace, crossing, varying)
             prefix = Prefix(before, varying)
             same = torch.equal(suffix(prefix(probe)), model(probe)) and torch.equal(after(*crossing), model(probe))
+    except torch.OutOfMemoryError:
+        raise  # a RuntimeError too, but it says nothing of the model
     except (TraceError, TypeError, RuntimeError, ValueError, AttributeError, NotImplementedError, KeyError):
         # Whatever tracing or running a traced part raises means the same: this model goes on uncut.
         return None
