@@ -8,7 +8,8 @@ mode and its own dropout rates. The cut is before the first operation that uses 
 stage above it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -86,16 +87,13 @@ def split(model: nn.Module, stages: Sequence[Stage], boundary: str, probe: Tenso
         ``None`` where it cannot be cut: tracing fails, the size of the batch crosses, or the parts do not compute,
         bit for bit, what the whole does.
     """
-    names = [stage.name for stage in stages]
-    above = stages[names.index(boundary) :]
 
     def trace() -> tuple[fx.GraphModule, fx.GraphModule]:
-        return _cut(model, stages, above)
+        nodes = list(_traced(model, stages).nodes)
+        return _cut_at(model, nodes, _first_of(nodes, stages, boundary))
 
-    modes = [(module, module.training) for module in model.modules()]
     try:
-        model.eval()
-        with torch.no_grad():
+        with _in_eval_mode(model), torch.no_grad():
             before, after = trace()
             crossing, fewer = before(probe), before(probe[:1])
             varying = _varying(crossing, fewer)
@@ -109,9 +107,6 @@ def split(model: nn.Module, stages: Sequence[Stage], boundary: str, probe: Tenso
     except (TraceError, TypeError, RuntimeError, ValueError, AttributeError, NotImplementedError, KeyError):
         # Whatever tracing or running a traced part raises means the same: this model goes on uncut.
         return None
-    finally:
-        for module, mode in modes:
-            module.training = mode
     return (prefix, suffix) if same else None
 
 
@@ -134,6 +129,72 @@ def _varying(crossing: Sequence[Any], fewer: Sequence[Any]) -> list[int] | None:
     return found or None
 
 
+class Segment:
+    """From images, or from what crosses one boundary, to what crosses later ones, in one pass and as in eval mode.
+
+    Args:
+        part: To everything that crosses each of ``stops``, one after another.
+        given: Constants of its input, by position; empty where it starts from images.
+        entering: Which of its input depends on the images.
+        varying: For each stop, which of what crosses it depends on the images.
+    """
+
+    def __init__(
+        self,
+        part: fx.GraphModule,
+        given: Mapping[int, Any],
+        entering: Sequence[int],
+        varying: Mapping[str, Sequence[int]],
+    ) -> None:
+        self.part = part
+        self.given = given
+        self.entering = entering
+        self.varying = varying
+
+    def __call__(self, activations: Activations) -> dict[str, Activations]:
+        """By stop: one tensor ``(B, ...)``, or several."""
+        values = (activations,) if isinstance(activations, Tensor) else activations
+        given = {**self.given, **dict(zip(self.entering, values, strict=True))}
+        found = self.part(*(value for _, value in sorted(given.items())))
+        kept = {stop: tuple(found[stop][at] for at in positions) for stop, positions in self.varying.items()}
+        return {stop: values[0] if len(values) == 1 else values for stop, values in kept.items()}
+
+
+def segment(
+    model: nn.Module, stages: Sequence[Stage], start: str | None, stops: Sequence[str], probe: Tensor
+) -> Segment | None:
+    """What lies between boundaries: one pass gives what crosses each of several.
+
+    Args:
+        model: Images to logits.
+        stages: All of its stages.
+        start: The boundary from whose activations it starts; ``None`` for images.
+        stops: Boundaries after ``start``.
+        probe: ``(2, C, H, W)``: tells which of what crosses depends on the images.
+
+    Returns:
+        ``None`` where the model cannot be cut, as ``split`` finds out for each boundary.
+    """
+    with _in_eval_mode(model), torch.no_grad():
+        graph = _traced(model, stages)
+        nodes = list(graph.nodes)
+        cuts = {stop: _first_of(nodes, stages, stop) for stop in stops}
+        varying, given, entering = {}, {}, [0]
+        for boundary in [*([start] if start else []), *stops]:
+            before, _ = _cut_at(model, nodes, _first_of(nodes, stages, boundary))
+            crossing, fewer = before(probe), before(probe[:1])
+            found = _varying(crossing, fewer)
+            if found is None:
+                return None
+            if boundary == start:
+                entering = found
+                given = {at: value for at, value in enumerate(crossing) if at not in found}
+            else:
+                varying[boundary] = found
+        part = _between(model, nodes, _first_of(nodes, stages, start) if start else None, cuts)
+    return Segment(part, given, entering, varying)
+
+
 class _Tracer(fx.Tracer):
     """Steps only into modules that hold several stages."""
 
@@ -146,9 +207,13 @@ class _Tracer(fx.Tracer):
         return module_qualified_name in self.inside or isinstance(m, tuple(get_notrace_modules()))
 
 
-def _cut(model: nn.Module, stages: Sequence[Stage], above: Sequence[Stage]) -> tuple[fx.GraphModule, fx.GraphModule]:
-    graph = _Tracer({name for stage in stages for name in stage.modules}).trace(model)
-    nodes = list(graph.nodes)
+def _traced(model: nn.Module, stages: Sequence[Stage]) -> fx.Graph:
+    return _Tracer({name for stage in stages for name in stage.modules}).trace(model)
+
+
+def _first_of(nodes: Sequence[fx.Node], stages: Sequence[Stage], boundary: str) -> int:
+    """Position of the first operation that uses a parameter of a stage or of one above it."""
+    above = stages[[stage.name for stage in stages].index(boundary) :]
     tensors = {name for stage in above for name in stage.parameters}
     modules = {name.rpartition(".")[0] for name in tensors}
 
@@ -158,24 +223,56 @@ def _cut(model: nn.Module, stages: Sequence[Stage], above: Sequence[Stage]) -> t
             return target in tensors
         return node.op == "call_module" and any(name == target or name.startswith(f"{target}.") for name in modules)
 
-    first = next(at for at, node in enumerate(nodes) if belongs(node))
-    before = set(nodes[:first])
-    crossing = [node for node in nodes[:first] if any(user not in before for user in node.users)]
+    return next(at for at, node in enumerate(nodes) if belongs(node))
 
+
+def _crossing(nodes: Sequence[fx.Node], cut: int) -> list[fx.Node]:
+    before = set(nodes[:cut])
+    return [node for node in nodes[:cut] if any(user not in before for user in node.users)]
+
+
+def _cut_at(model: nn.Module, nodes: Sequence[fx.Node], cut: int) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """What is before a position, giving everything that crosses, and what is from there on."""
+    crossing = _crossing(nodes, cut)
     one, copies = fx.Graph(), {}
-    for node in nodes[:first]:
+    for node in nodes[:cut]:
         copies[node] = one.node_copy(node, copies.__getitem__)
     one.output(tuple(copies[node] for node in crossing))
 
     two, copies = fx.Graph(), {}
     for node in crossing:
         copies[node] = two.placeholder(node.name)
-    for node in nodes[first:]:
+    for node in nodes[cut:]:
         copies[node] = two.node_copy(node, copies.__getitem__)
     prefix, suffix = fx.GraphModule(model, one), fx.GraphModule(model, two)
     prefix.graph.eliminate_dead_code()
     prefix.recompile()
     return prefix, suffix
+
+
+def _between(model: nn.Module, nodes: Sequence[fx.Node], start: int | None, cuts: Mapping[str, int]) -> fx.GraphModule:
+    """From a position, or from the images, to everything that crosses each of the cuts."""
+    graph, copies = fx.Graph(), {}
+    for node in _crossing(nodes, start) if start is not None else []:
+        copies[node] = graph.placeholder(node.name)
+    for node in nodes[start or 0 : max(cuts.values())]:
+        copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output({stop: tuple(copies[node] for node in _crossing(nodes, cut)) for stop, cut in cuts.items()})
+    part = fx.GraphModule(model, graph)
+    part.graph.eliminate_dead_code()
+    part.recompile()
+    return part
+
+
+@contextmanager
+def _in_eval_mode(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def _fixed_by_tracing(model: nn.Module) -> tuple[Any, ...]:

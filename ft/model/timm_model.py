@@ -13,7 +13,7 @@ from ft.errors import UserError, did_you_mean, require
 from ft.input_spec import MODES, InputSpec
 from ft.model.head import make_head
 from ft.model.pool import set_pool
-from ft.model.split import split
+from ft.model.split import segment, split
 from ft.model.stages import HEAD, Stage, backbone_stages, head_stage
 from ft.model.weight_files import every_key_used, read_weights
 from ft.model.weights import Weights, find_weights
@@ -73,9 +73,28 @@ class TimmModel(nn.Module):
         stages = self.stages()
         if boundary == stages[0].name:
             return None
+        return split(self, stages, boundary, self._probe())
+
+    def between(
+        self, start: str | None, stops: Sequence[str]
+    ) -> Callable[[Any], dict[str, Any]] | None:
+        """What crosses each of several boundaries, in one pass as in eval mode; the model has to be in it.
+
+        Args:
+            start: The boundary whose activations are given; ``None`` for normalised images ``(B, C, H, W)``.
+            stops: Boundaries after it, each of which ``split`` can cut.
+
+        Returns:
+            ``None`` where there is no such part.
+        """
+        if start is None and list(stops) == [HEAD]:
+            return lambda images: {HEAD: self.features(images)}
+        return segment(self, self.stages(), start, stops, self._probe())
+
+    def _probe(self) -> Tensor:
         spec, weight = self.input_spec, next(self.parameters())
         probe = torch.randn(2, spec.channels, spec.height, spec.width, generator=torch.Generator().manual_seed(0))
-        return split(self, stages, boundary, probe.to(weight))
+        return probe.to(weight)
 
 
 def pooled(backbone: Any, pool: nn.Module | None, images: Tensor) -> Tensor:
