@@ -177,7 +177,11 @@ class Writer:
                 {
                     "channels_last": last,
                     "arrays": [
-                        {"shape": list(array.shape[1:]), "dtype": str(array.dtype).removeprefix("torch."), "sha256": sha}
+                        {
+                            "shape": list(array.shape[1:]),
+                            "dtype": str(array.dtype).removeprefix("torch."),
+                            "sha256": sha,
+                        }
                         for array, sha in zip(arrays, shas, strict=True)
                     ],
                 }

@@ -1,8 +1,8 @@
 """How activations are kept: as they are, in half the bits, or in a quarter of them with a scale.
 
-    fp32   4 bytes a number, exact
-    bf16   2 bytes, 8 bits of precision: what a bf16 forward pass gives anyway
-    int8   1 byte, and one float for each channel of an image (the largest magnitude / 127)
+fp32   4 bytes a number, exact
+bf16   2 bytes, 8 bits of precision: what a bf16 forward pass gives anyway
+int8   1 byte, and one float for each channel of an image (the largest magnitude / 127)
 """
 
 from collections.abc import Sequence

@@ -9,11 +9,12 @@ time: a run that has it open goes on, the next one computes it again.
 
 import errno
 import json
+import math
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +69,23 @@ def make(path: Path) -> Path:
     cache_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+@contextmanager
+def made_whole(path: Path) -> Iterator[Path]:
+    """Gives an empty folder that becomes the entry when the body is done, in the place of one that is there already.
+
+    Raises:
+        OSError: The place cannot be written to; like an error of the body, it leaves nothing behind.
+    """
+    unfinished = make(path.with_name(f"{path.name}.{secrets.token_hex(4)}"))
+    try:
+        yield unfinished
+        _delete(path)
+        unfinished.rename(path)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
 
 
 def write_about(path: Path, about: dict[str, Any]) -> None:
@@ -132,21 +150,21 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
         lock.release()
 
 
-def make_room(needed: int, *, limit: int, kind: str | None = None, keep: Collection[Path] = ()) -> bool:
+def make_room(needed: int, *, limit: int, kind: str | None = None, unused_since: float = math.inf) -> bool:
     """Removes the least recently used entries, those locked now excepted, until the rest and ``needed`` fit.
 
     Args:
         needed: Bytes to come.
         limit: Bytes that all entries may take together.
         kind: Counts and removes only entries of this kind.
-        keep: Folders that stay.
+        unused_since: Entries that were used at or after this time, as ``time.time()`` tells it, stay.
 
     Returns:
         Whether there is room now. Nothing is removed where all that could go would not be enough.
     """
     present = entries(kind)
     excess = needed + sum(entry.bytes for entry in present) - limit
-    movable = [entry for entry in present if entry.path not in keep]
+    movable = [entry for entry in present if entry.last_used < unused_since]
     if excess > sum(entry.bytes for entry in movable):
         return False
     for entry in movable:
@@ -163,27 +181,24 @@ def remove(entry: Entry) -> bool:
         with locked(entry.path, wait=False) as ours:
             if not ours:
                 return False
-            # Under another name first: nobody finds half of it.
-            doomed = entry.path.with_name(f"{entry.key}.{secrets.token_hex(4)}")
-            entry.path.rename(doomed)
-            shutil.rmtree(doomed)
-    except FileNotFoundError:
-        return True
+            _delete(entry.path)
     except OSError:
         return False
     return True
 
 
 def reserve(path: Path, size: int) -> None:
-    """Makes a file of ``size`` bytes, all zero, whose place on the disk is taken now.
+    """Makes a new file of ``size`` bytes, all zero, whose place on the disk is taken now.
 
-    A sparse file would end the process with SIGBUS later, when a page of its memory map finds no place.
+    A sparse file would end the process with SIGBUS later, when a page of its memory map finds no place; so would
+    shortening a file that another process has mapped, and a file of this name is replaced.
 
     Raises:
         OSError: ``ENOSPC``: there is no place for it; nothing is left behind.
     """
+    path.unlink(missing_ok=True)
     try:
-        with path.open("wb") as file:
+        with path.open("xb") as file:
             try:
                 os.posix_fallocate(file.fileno(), 0, size)
             # AttributeError: not every system has it; nor every file system.
@@ -206,6 +221,16 @@ def free_bytes() -> tuple[int, int]:
 def age(entry: Entry) -> float:
     """Days since an entry was last used."""
     return max(0.0, time.time() - entry.last_used) / 86_400
+
+
+def _delete(path: Path) -> None:
+    """Under another name first, so that nobody finds half of it."""
+    doomed = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.rename(doomed)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(doomed) if doomed.is_dir() else doomed.unlink()
 
 
 def _stamp(path: Path) -> Path:
