@@ -4,7 +4,8 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -15,11 +16,14 @@ from torch.utils.data import DataLoader
 from ft.data.batch import Batch
 from ft.data.dataset import ImageDataset, collate
 from ft.data.randomness import derive_seed
-from ft.data.sampler import EpochBatchSampler, EvaluationBatchSampler, Progress
+from ft.data.sampler import EpochBatchSampler, EvaluationBatchSampler, Key, Progress
 from ft.data.source import Images
 from ft.data.transforms import Transform
 from ft.data.whole_set import WholeSetLoader
 from ft.errors import require
+
+# Of a pass that computes what is kept: rows then do not depend on the batch size of training.
+VIEW_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -54,21 +58,38 @@ class EncodedSplit:
     names: Sequence[str]
 
 
+class BatchSource(Protocol):
+    """Gives batches without decoding an image."""
+
+    def batch(self, keys: Sequence[Key]) -> Batch: ...
+
+
 class LateLoader:
-    """A loader that starts when its first batch is asked for.
+    """A loader that decides where its batches come from when the first one is asked for.
 
     Lightning makes the iterator of a resumed run before it has restored the epoch, and workers would begin with the
     wrong one at once.
+
+    Args:
+        loader: Decodes images.
+        instead: What gives the same batches, if there is something now.
     """
 
-    def __init__(self, loader: DataLoader[Batch]) -> None:
+    def __init__(self, loader: DataLoader[Batch], instead: Callable[[], BatchSource | None]) -> None:
         self.loader = loader
+        self.instead = instead
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        yield from self.loader
+        source = self.instead()
+        if source is None:
+            yield from self.loader
+        else:
+            members: Any = self.loader.batch_sampler
+            for keys in members:
+                yield source.batch(keys)
 
 
 class DataModule(LightningDataModule):
@@ -81,6 +102,9 @@ class DataModule(LightningDataModule):
         options: Of the loaders.
         seed: Of the order and of every random view.
         in_memory: Images cost no decoding.
+
+    Attributes:
+        instead: Asked at the start of every pass over ``train`` and ``val``: what gives its batches without decoding.
     """
 
     def __init__(
@@ -100,6 +124,7 @@ class DataModule(LightningDataModule):
         self.options = options
         self.seed = seed
         self.num_workers = num_workers(options.num_workers, in_memory=in_memory)
+        self.instead: Callable[[str], BatchSource | None] = lambda split: None
 
     def train_dataloader(self) -> TRAIN_DATALOADERS:
         if self.options.full_batch:
@@ -114,10 +139,10 @@ class DataModule(LightningDataModule):
             rank=self._rank,
             world_size=self._world_size,
         )
-        return LateLoader(self._loader("train", self.train_transform, sampler))
+        return LateLoader(self._loader("train", self.train_transform, sampler), partial(self.instead, "train"))
 
     def val_dataloader(self) -> EVAL_DATALOADERS:
-        return self._evaluation_loader("val")
+        return LateLoader(self._evaluation_loader("val"), partial(self.instead, "val"))
 
     def test_dataloader(self) -> EVAL_DATALOADERS:
         return self._evaluation_loader("test")
@@ -125,6 +150,21 @@ class DataModule(LightningDataModule):
     def evaluation_loader(self, split: str) -> DataLoader[Batch]:
         """Every image of a split once, in order, as evaluation sees it."""
         return self._evaluation_loader(split)
+
+    def view_loader(self, split: str, view: int, transform: Transform) -> DataLoader[Batch]:
+        """Every image of a split once, in order, in batches of one size on every machine.
+
+        Args:
+            split: Its name.
+            view: Takes the place of the epoch in what the transform draws from.
+            transform: Pillow image to ``(C, H, W)`` ``uint8``.
+        """
+        size = len(self.splits[split].targets)
+        batches = [
+            [(view, position) for position in range(start, min(start + VIEW_BATCH, size))]
+            for start in range(0, size, VIEW_BATCH)
+        ]
+        return self._loader(split, transform, batches, persistent=False)
 
     def sample_loader(self, split: str, num_images: int, *, num_workers: int = 0) -> DataLoader[Batch]:
         """A random sample of a split, as evaluation sees it: the same in every process and whenever it is asked for.
@@ -150,7 +190,13 @@ class DataModule(LightningDataModule):
         return self._loader(split, self.eval_transform, sampler)
 
     def _loader(
-        self, split: str, transform: Transform, sampler: Any, *, num_workers: int | None = None
+        self,
+        split: str,
+        transform: Transform,
+        sampler: Any,
+        *,
+        num_workers: int | None = None,
+        persistent: bool = True,
     ) -> DataLoader[Batch]:
         part = self.splits[split]
         workers = self.num_workers if num_workers is None else num_workers
@@ -164,7 +210,7 @@ class DataModule(LightningDataModule):
             generator=torch.Generator(),
             pin_memory=torch.cuda.is_available(),
             # Each item carries its epoch, so workers need not be made anew for every one.
-            persistent_workers=workers > 0,
+            persistent_workers=persistent and workers > 0,
         )
         return loader
 

@@ -1,0 +1,32 @@
+"""Which images these are, without decoding them: equal fingerprints mean equal pixels."""
+
+import hashlib
+import os
+
+import numpy as np
+
+from ft.data.source import ArrayImages, Chosen, FileImages, Images
+
+
+def fingerprint(images: Images) -> str | None:
+    """Of files their names, sizes and times of change; of arrays their pixels; ``None`` where neither can be told."""
+    digest = hashlib.sha256()
+    if isinstance(images, FileImages):
+        for path in images.paths:
+            try:
+                stat = os.stat(path)
+                digest.update(f"{os.path.abspath(path)}\n{stat.st_size} {stat.st_mtime_ns}\n".encode())
+            except OSError:
+                digest.update(f"{path}\nmissing\n".encode())
+    elif isinstance(images, ArrayImages):
+        digest.update(f"{images.pixels.shape} {images.pixels.dtype}".encode())
+        digest.update(np.ascontiguousarray(images.pixels))
+    elif isinstance(images, Chosen):
+        below = fingerprint(images.images)
+        if below is None:
+            return None
+        digest.update(below.encode())
+        digest.update(np.ascontiguousarray(images.positions, dtype=np.int64))
+    else:
+        return None
+    return digest.hexdigest()
