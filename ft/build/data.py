@@ -63,6 +63,7 @@ class Data:
             options=self.options,
             seed=seed,
             in_memory=self.in_memory,
+            decoded={},
         )
 
 

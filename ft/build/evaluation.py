@@ -6,14 +6,13 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
-from torch.utils.data import DataLoader
 
 from ft.build.data import build_data
 from ft.build.plugins import build_plugins, useful_plugins
 from ft.build.run import build_model, build_module
 from ft.build.trainer import automatic_precision, lightning_quiet
 from ft.checkpoint.load import load_weights
-from ft.data.batch import Batch
+from ft.data.loader import Loader
 from ft.errors import UserError, one_of
 from ft.instantiate import check_targets, instantiate
 from ft.module import FineTuner
@@ -30,7 +29,7 @@ class Evaluation:
     split: str
     checkpoint: str
     module: FineTuner
-    loader: DataLoader[Batch]
+    loader: Loader
     trainer: Trainer
 
 

@@ -1,26 +1,26 @@
 """The loaders: which images, in which order, in which batches, on how many workers."""
 
 import os
-import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from ft.data.batch import Batch
-from ft.data.dataset import ImageDataset, collate
+from ft.data.dataset import ImageDataset
+from ft.data.decoded import Decoded
+from ft.data.loader import Batches, BatchSource, Loader
 from ft.data.randomness import derive_seed
-from ft.data.sampler import EpochBatchSampler, EvaluationBatchSampler, Key, Progress
+from ft.data.sampler import EpochBatchSampler, EvaluationBatchSampler, Progress
 from ft.data.source import Images
 from ft.data.transforms import Transform
 from ft.data.whole_set import WholeSetLoader
 from ft.errors import require
+
+Instead = Callable[[], BatchSource | None]
 
 # Of a pass that computes what is kept: rows then do not depend on the batch size of training.
 VIEW_BATCH = 32
@@ -58,40 +58,6 @@ class EncodedSplit:
     names: Sequence[str]
 
 
-class BatchSource(Protocol):
-    """Gives batches without decoding an image."""
-
-    def batch(self, keys: Sequence[Key]) -> Batch: ...
-
-
-class LateLoader:
-    """A loader that decides where its batches come from when the first one is asked for.
-
-    Lightning makes the iterator of a resumed run before it has restored the epoch, and workers would begin with the
-    wrong one at once.
-
-    Args:
-        loader: Decodes images.
-        instead: What gives the same batches, if there is something now.
-    """
-
-    def __init__(self, loader: DataLoader[Batch], instead: Callable[[], BatchSource | None]) -> None:
-        self.loader = loader
-        self.instead = instead
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[Batch]:
-        source = self.instead()
-        if source is None:
-            yield from self.loader
-        else:
-            members: Any = self.loader.batch_sampler
-            for keys in members:
-                yield source.batch(keys)
-
-
 class DataModule(LightningDataModule):
     """Loaders of the splits ``train``, ``val`` and, if there is one, ``test``.
 
@@ -102,6 +68,7 @@ class DataModule(LightningDataModule):
         options: Of the loaders.
         seed: Of the order and of every random view.
         in_memory: Images cost no decoding.
+        decoded: Where decoded images are kept, by split.
 
     Attributes:
         instead: Asked at the start of every pass over ``train`` and ``val``: what gives its batches without decoding.
@@ -116,6 +83,7 @@ class DataModule(LightningDataModule):
         options: LoaderOptions,
         seed: int,
         in_memory: bool,
+        decoded: Mapping[str, Decoded],
     ) -> None:
         super().__init__()
         self.splits = splits
@@ -124,6 +92,7 @@ class DataModule(LightningDataModule):
         self.options = options
         self.seed = seed
         self.num_workers = num_workers(options.num_workers, in_memory=in_memory)
+        self.decoded = decoded
         self.instead: Callable[[str], BatchSource | None] = lambda split: None
 
     def train_dataloader(self) -> TRAIN_DATALOADERS:
@@ -139,19 +108,19 @@ class DataModule(LightningDataModule):
             rank=self._rank,
             world_size=self._world_size,
         )
-        return LateLoader(self._loader("train", self.train_transform, sampler), partial(self.instead, "train"))
+        return self._loader("train", self.train_transform, sampler, instead=partial(self.instead, "train"))
 
     def val_dataloader(self) -> EVAL_DATALOADERS:
-        return LateLoader(self._evaluation_loader("val"), partial(self.instead, "val"))
+        return self._evaluation_loader("val", instead=partial(self.instead, "val"))
 
     def test_dataloader(self) -> EVAL_DATALOADERS:
         return self._evaluation_loader("test")
 
-    def evaluation_loader(self, split: str) -> DataLoader[Batch]:
+    def evaluation_loader(self, split: str) -> Loader:
         """Every image of a split once, in order, as evaluation sees it."""
         return self._evaluation_loader(split)
 
-    def view_loader(self, split: str, view: int, transform: Transform) -> DataLoader[Batch]:
+    def view_loader(self, split: str, view: int, transform: Transform) -> Loader:
         """Every image of a split once, in order, in batches of one size on every machine.
 
         Args:
@@ -166,7 +135,7 @@ class DataModule(LightningDataModule):
         ]
         return self._loader(split, transform, batches, persistent=False)
 
-    def sample_loader(self, split: str, num_images: int, *, num_workers: int = 0) -> DataLoader[Batch]:
+    def sample_loader(self, split: str, num_images: int, *, num_workers: int = 0) -> Loader:
         """A random sample of a split, as evaluation sees it: the same in every process and whenever it is asked for.
 
         Args:
@@ -183,41 +152,40 @@ class DataModule(LightningDataModule):
         ]
         return self._loader(split, self.eval_transform, batches, num_workers=num_workers)
 
-    def _evaluation_loader(self, split: str) -> DataLoader[Batch]:
+    def _evaluation_loader(self, split: str, instead: Instead = lambda: None) -> Loader:
         sampler = EvaluationBatchSampler(
             len(self.splits[split].targets), self.options.batch_size, rank=self._rank, world_size=self._world_size
         )
-        return self._loader(split, self.eval_transform, sampler)
+        return self._loader(split, self.eval_transform, sampler, instead=instead)
 
     def _loader(
         self,
         split: str,
         transform: Transform,
-        sampler: Any,
+        sampler: Batches,
         *,
         num_workers: int | None = None,
         persistent: bool = True,
-    ) -> DataLoader[Batch]:
+        instead: Instead = lambda: None,
+    ) -> Loader:
         part = self.splits[split]
-        workers = self.num_workers if num_workers is None else num_workers
-        loader: DataLoader[Any] = DataLoader(
-            ImageDataset(part.images, part.targets, transform, seed=self.seed),
-            batch_sampler=sampler,
-            num_workers=workers,
-            collate_fn=collate,
-            worker_init_fn=ignore_ctrl_c,
-            # The loader draws a seed for its workers that nothing here uses: not from the global generator.
-            generator=torch.Generator(),
-            pin_memory=torch.cuda.is_available(),
-            # Each item carries its epoch, so workers need not be made anew for every one.
-            persistent_workers=persistent and workers > 0,
+        return Loader(
+            ImageDataset(part.images, part.targets, transform, seed=self.seed, decoded=self.decoded.get(split)),
+            sampler,
+            num_workers=self.num_workers if num_workers is None else num_workers,
+            persistent=persistent,
+            device=lambda: self._device,
+            instead=instead,
         )
-        return loader
 
     def _progress(self) -> Progress:
         """Asked when the first batch of an epoch is: of a run that was resumed inside it, the first still to come."""
         assert self.trainer is not None
         return Progress(self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     @property
     def _rank(self) -> int:
@@ -233,12 +201,6 @@ def num_workers(asked: int | str, *, in_memory: bool, cpus: Callable[[], int | N
     if isinstance(asked, int):
         return asked
     return 0 if in_memory else min(4, max(1, (cpus() or 1) - 1))
-
-
-def ignore_ctrl_c(worker: int) -> None:
-    """A terminal sends Ctrl-C to the workers too; they are needed for the batch that is still finished."""
-    del worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def class_balance(targets: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from ft.data.transforms import Transform
+from ft.data.transforms import Change, Transform
 from ft.input_spec import InputSpec
 
 POLICIES = ("none", "trivial", "rand", "augmix")
@@ -80,13 +80,15 @@ class TrainingView:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Returns ``(C, H, W)`` ``uint8``."""
+        view, change = self.steps()
+        return change(view(image)) if change else view(image)
+
+    def steps(self) -> tuple[Transform, Change | None]:
+        """The view of now, and the policy that follows it."""
         strength = float(self.strength)
         if strength == 0:
-            return self.plain(image)
-        view = self.large(image)
-        if self.policy == "none":
-            return view
-        return policy_at(self.policy, strength, self.fill)(view)
+            return self.plain, None
+        return self.large, None if self.policy == "none" else policy_at(self.policy, strength, self.fill)
 
 
 def shared(value: float) -> Tensor:

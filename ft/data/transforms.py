@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from PIL import Image
@@ -14,6 +15,7 @@ from ft.errors import one_of
 from ft.input_spec import InputSpec
 
 Transform = Callable[[Image.Image], Tensor]
+Change = Callable[[Tensor], Tensor]
 
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -47,6 +49,21 @@ class EvaluationTransform:
             image = image.resize(size, RESAMPLING[spec.interpolation])
         left, top = (size[0] - spec.width) // 2, (size[1] - spec.height) // 2
         return F.pil_to_tensor(image.crop((left, top, left + spec.width, top + spec.height)))
+
+
+def in_two_steps(transform: Transform) -> tuple[Transform, Change | None]:
+    """What a transform makes of an image, and what it then does with those pixels; ``None``: nothing.
+
+    Pixels of the first step can be kept from epoch to epoch where it is an ``EvaluationTransform``. A transform of a
+    plugin that begins with one has a method ``steps() -> (first, second)``, which is asked anew for every image.
+    """
+    steps = getattr(transform, "steps", None)
+    return steps() if steps else (transform, None)
+
+
+def is_plain(transform: Transform) -> TypeGuard[EvaluationTransform]:
+    """Whether its spec says all about it; a subclass may do anything."""
+    return type(transform) is EvaluationTransform
 
 
 def normalize(images: Tensor, spec: InputSpec) -> Tensor:
