@@ -6,16 +6,18 @@ from typing import Any
 
 import torch
 
+from ft.cache.decoded import DecodedSplit, Room
 from ft.data.bad_images import BadImages
-from ft.data.check import drop_unreadable
+from ft.data.check import drop_unreadable, file_paths
 from ft.data.module import DataModule, EncodedSplit, LoaderOptions
 from ft.data.source import Source
 from ft.data.splits import complete, limit, only_listed
 from ft.data.transforms import EvaluationTransform
-from ft.errors import UserError, require
+from ft.errors import UserError, one_of, require
 from ft.input_spec import InputSpec
 from ft.instantiate import instantiate
 from ft.plugin import Plugin, fold
+from ft.show.console import warning
 from ft.tasks.task import Task
 
 # Keys of the data config that are the core's; the others are arguments of its ``_target_``.
@@ -31,6 +33,8 @@ CORE_KEYS = (
     "class_weights",
     "balanced",
     "on_bad",
+    "decoded",
+    "decoded_limit",
     "suggested",
 )
 
@@ -45,6 +49,7 @@ class Data:
         options: Of the loaders.
         in_memory: Images cost no decoding.
         bad_images: Those that cannot be read.
+        decoded_limit: Bytes that decoded images may take in the cache; 0: they are not kept.
     """
 
     splits: dict[str, EncodedSplit]
@@ -52,10 +57,16 @@ class Data:
     options: LoaderOptions
     in_memory: bool
     bad_images: BadImages
+    decoded_limit: int
 
     def loaders(self, spec: InputSpec, plugins: Sequence[Plugin], *, seed: int) -> DataModule:
         """Loaders whose images are what the model's ``input_spec`` asks for."""
         plain = EvaluationTransform(spec)
+        decoded = {}
+        if self.decoded_limit:
+            room = Room(self.decoded_limit, tell=warning)
+            files = {name: split.images for name, split in self.splits.items() if file_paths(split.images)}
+            decoded = {name: DecodedSplit(images, room) for name, images in files.items()}
         return DataModule(
             self.splits,
             train_transform=fold(list(plugins), "train_transform", plain),
@@ -63,7 +74,7 @@ class Data:
             options=self.options,
             seed=seed,
             in_memory=self.in_memory,
-            decoded={},
+            decoded=decoded,
         )
 
 
@@ -102,6 +113,7 @@ def build_data(config: dict[str, Any], task: Task, *, fit_labels: bool = True) -
         bad_images=BadImages(
             settings["on_bad"], {name: split.names for name, split in source.splits.items()}, source.bad
         ),
+        decoded_limit=_decoded_limit(settings["decoded"], settings["decoded_limit"]),
     )
 
 
@@ -129,6 +141,14 @@ def prepare_source(settings: dict[str, Any]) -> Source:
         train = limit(source.splits["train"], settings["limit"], settings["split_seed"])
         source = source.with_splits({**source.splits, "train": train})
     return source
+
+
+def _decoded_limit(wanted: str | bool, gib: float) -> int:
+    """Bytes."""
+    # YAML reads off as false.
+    one_of("off" if wanted is False else wanted, ("auto", "off"), "data.decoded")
+    require(gib > 0, "data.decoded_limit", "must be above 0", gib)
+    return int(gib * 2**30) if wanted == "auto" else 0
 
 
 def _class_weights(wanted: str | Sequence[float], counts: torch.Tensor) -> torch.Tensor:

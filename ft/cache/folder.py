@@ -218,6 +218,11 @@ def free_bytes() -> tuple[int, int]:
     return usage.free, usage.total
 
 
+def in_words(size: int) -> str:
+    """A number of bytes in MiB or GiB."""
+    return f"{size / 2**20:,.1f} MiB" if size < 2**30 else f"{size / 2**30:,.1f} GiB"
+
+
 def age(entry: Entry) -> float:
     """Days since an entry was last used."""
     return max(0.0, time.time() - entry.last_used) / 86_400

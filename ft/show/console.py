@@ -23,6 +23,11 @@ def console() -> Console:
     return out if out.is_terminal else Console(highlight=False, width=PIPED_WIDTH)
 
 
+def warning(line: str) -> None:
+    """One line that nobody asked for, and that explains what a user may wonder about."""
+    console().print(f"[yellow]{escape(line)}[/]", soft_wrap=True)
+
+
 def header(run: "Run") -> None:
     """Model, stages, weights, data, device: what is about to happen."""
     model, module, data = run.module.model, run.module, run.data
