@@ -36,6 +36,15 @@ TINY = (
 )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What tests keep stays away from the user's cache, in the processes they start too."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FT_CACHE_DIR", str(folder))
+        yield folder
+
+
 @contextmanager
 def composed(*overrides: str, config: str = "train") -> Iterator[DictConfig]:
     """The config that the command line would compose, with Hydra's own state as a verb finds it."""
