@@ -14,6 +14,7 @@ from torchmetrics import MeanMetric
 
 from ft.data.bad_images import BadImages
 from ft.data.batch import Batch
+from ft.data.module import DataModule
 from ft.data.randomness import derive_seed, seed_global_generators
 from ft.data.transforms import normalize
 from ft.data.whole_set import WholeSet
@@ -21,11 +22,16 @@ from ft.optim.full_batch import evaluate, l2_terms
 from ft.optim.groups import default_groups, one_group
 from ft.optim.options import OptimizerOptions, ScheduleOptions
 from ft.phases.apply import apply, keep_frozen_in_eval
-from ft.phases.head_init import init_head
-from ft.phases.plan import Phase, boundary, open_stages, phase
+from ft.phases.head_init import init_head, keep_untrained, offer_untrained
+from ft.phases.plan import Phase, boundary, open_stages, phase, without_statistics
+from ft.phases.prefix_cache import PrefixCache, on_activations
+from ft.phases.recipe import Recipe
 from ft.phases.whole_set import WholeSetInputs
 from ft.plugin import Plugin, fold
 from ft.tasks.task import Task
+
+# Beyond so many epochs nobody looks ahead.
+MANY_EPOCHS = 1000
 
 
 class FineTuner(LightningModule):
@@ -37,14 +43,15 @@ class FineTuner(LightningModule):
         optimizer: How weights move.
         schedule: How their rates move.
         plugins: Folded in this order.
-        start_open: Stages that train, before the plugins have their say.
-        head_init: ``random``, or ``solved``: see ``ft.phases.head_init``.
+        recipe: What trains when, before the plugins have their say.
+        cache: What frozen stages have computed once.
         bad_images: Told of every image that could not be decoded.
         seed: Of everything random in a step.
 
     Attributes:
         phase: What trains now; ``None`` before training.
         watched: The task's metric after every validation so far.
+        watched_first: The task's metric before the first step, where it was validated.
         validated_at: The optimizer step after which these weights were last validated.
         repeating: Set by a plugin that computes a batch once more (SAM): nothing is logged then.
     """
@@ -57,8 +64,8 @@ class FineTuner(LightningModule):
         optimizer: OptimizerOptions,
         schedule: ScheduleOptions,
         plugins: list[Plugin],
-        start_open: frozenset[str],
-        head_init: str,
+        recipe: Recipe,
+        cache: PrefixCache,
         bad_images: BadImages,
         seed: int,
     ) -> None:
@@ -68,8 +75,8 @@ class FineTuner(LightningModule):
         self.optimizer_options = optimizer
         self.schedule = schedule
         self.plugins = plugins
-        self.start_open = start_open
-        self.head_init = head_init
+        self.recipe = recipe
+        self.cache = cache
         self.bad_images = bad_images
         self.seed = seed
         self.stage_names = tuple(stage.name for stage in self.model.stages())
@@ -79,6 +86,7 @@ class FineTuner(LightningModule):
         )
         self.class_results: dict[str, Tensor] = {}
         self.watched: list[float] = []
+        self.watched_first: float | None = None
         self.validated_at = -1
         self.repeating = False
         self._train_loss = task.loss
@@ -112,27 +120,48 @@ class FineTuner(LightningModule):
         per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
 
         def factor(step: int, group: dict[str, Any]) -> float:
+            planned, start = self.recipe.at(step // per_epoch)
+            # Each phase has the whole schedule to itself; a run of one phase ends where the trainer says.
+            alone = len(self.recipe.phases) == 1
             base = self.schedule.at(
-                step, total_steps=total_steps, steps_per_epoch=per_epoch, watched=self.watched, mode=self.task.mode
+                step - start * per_epoch,
+                total_steps=total_steps if alone else planned.epochs * per_epoch,
+                steps_per_epoch=per_epoch,
+                watched=self.watched[start:],
+                mode=self.task.mode,
             )
+            base *= self.recipe.rate(step // per_epoch, group["stage"], self.stage_names)
             return fold(self.plugins, "lr_factor", base, step, group, per_epoch)
 
         scheduler = LambdaLR(optimizer, [partial(factor, group=group) for group in groups])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        if self.head_init == "solved" and self.global_step == 0:
-            data: Any = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-            init_head(self, data)
+        data = self._data
+        data.instead = partial(self.cache.source, module=self)
+        solved = self.recipe.head == "solved" and self.global_step == 0
+        if solved:
+            init_head(self, data, later=self._boundaries(0))
         self._begin_epoch()
+        if solved and "val" in data.splits:
+            offer_untrained(self)
+        if not self.recipe.trains:
+            keep_untrained(self)
+            self.trainer.should_stop = True
+        self._end_if_enough()
 
     def on_train_epoch_start(self) -> None:
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
-        self.enter(self.phase_at(self.current_epoch))
+        epoch = self.current_epoch
+        self.enter(self.phase_at(epoch))
         for plugin in self.plugins:
-            plugin.begin_epoch(self.current_epoch, self)
+            plugin.begin_epoch(epoch, self)
+        assert self.phase is not None
+        planned, _ = self.recipe.at(epoch)
+        self.cache.enter(self, self._data, self.phase, planned.views, self._boundaries(epoch + 1))
+        self.cache.release()
         # The rates of this step were computed before the last validation, which some of them depend on.
         scheduler: Any = self.lr_schedulers()
         rates = [
@@ -142,9 +171,37 @@ class FineTuner(LightningModule):
         for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 
+    def on_train_epoch_end(self) -> None:
+        self._end_if_enough()
+
+    def _end_if_enough(self) -> None:
+        if self.recipe.is_enough(self.watched, self.task.mode, self.watched_first):
+            self.trainer.should_stop = True
+
+    def _boundaries(self, epoch: int) -> list[str]:
+        """Where the model will be cut from an epoch on, as far as it is known now."""
+        last = min(self.trainer.max_epochs or 0, MANY_EPOCHS)
+        opened = [self._open_at(each) for each in range(epoch, max(last, epoch))]
+        return list(dict.fromkeys(boundary(each, self.stage_names) for each in opened))
+
+    def _open_at(self, epoch: int) -> frozenset[str]:
+        return open_stages(self.recipe.at(epoch)[0].open, self.plugins, epoch, self.stage_names)
+
+    @property
+    def start_open(self) -> frozenset[str]:
+        """All stages that may ever train, before the plugins have their say."""
+        return self.recipe.ever_open
+
+    @property
+    def _data(self) -> DataModule:
+        data: Any = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue] -- set by fit
+        return data
+
     def phase_at(self, epoch: int) -> Phase:
         """What trains during ``epoch``, as far as it is known now."""
-        return phase(self.start_open, self.plugins, epoch, self.model.stages(), self.model)
+        planned, _ = self.recipe.at(epoch)
+        found = phase(planned.open, self.plugins, epoch, self.model.stages(), self.model)
+        return without_statistics(found, self.model) if self.recipe.frozen_statistics else found
 
     def check_phases(self, num_epochs: int) -> None:
         """Refuses plugins that leave an epoch with nothing to train, as far as it is known before the first.
@@ -153,8 +210,8 @@ class FineTuner(LightningModule):
             UserError: Names the epoch.
         """
         self.phase_at(0)
-        for epoch in range(1, min(num_epochs, 1000)):
-            open_stages(self.start_open, self.plugins, epoch, self.stage_names)
+        for epoch in range(1, min(num_epochs, MANY_EPOCHS)):
+            self._open_at(epoch)
 
     def enter(self, phase: Phase) -> None:
         """Opens and freezes what a phase says, and puts the modules in its modes."""
@@ -169,9 +226,13 @@ class FineTuner(LightningModule):
         return self
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        if isinstance(batch, Batch) and len(batch.index):
+        if not isinstance(batch, Batch) or not len(batch.index):
+            return batch
+        if batch.boundary is None:
             return batch._replace(images=normalize(batch.images, self.model.input_spec))
-        return batch
+        each = [batch.images] if isinstance(batch.images, Tensor) else batch.images
+        floats = tuple(values.to(self.dtype) if values.is_floating_point() else values for values in each)
+        return batch._replace(images=floats[0] if len(floats) == 1 else floats)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # For every batch, not for every epoch: a run that is resumed inside an epoch then draws what it would have.
@@ -179,6 +240,13 @@ class FineTuner(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.model(images)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """``(B, K)``: of images through the whole model, of stored activations through what is left of it."""
+        if batch.boundary is None:
+            return self(batch.images)
+        assert self.cache.suffix is not None
+        return self.cache.suffix(batch.images)
 
     def training_step(self, batch: Batch | WholeSet, batch_idx: int) -> Tensor | None:
         if isinstance(batch, WholeSet):
@@ -188,7 +256,10 @@ class FineTuner(LightningModule):
             seed = derive_seed(self.seed, "batch", self.current_epoch, batch_idx, self.global_rank)
             generator = torch.Generator().manual_seed(seed)
             for plugin in self.plugins:
-                images, targets = plugin.train_batch(images, targets, generator)
+                if batch.boundary is None:
+                    images, targets = plugin.train_batch(images, targets, generator)
+                elif plugin.stored_as == "activations":
+                    images, targets = on_activations(plugin, images, targets, generator)
         return self._step(batch._replace(images=images, targets=targets), "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -203,7 +274,7 @@ class FineTuner(LightningModule):
         size = len(batch.index)
         if not size:
             return None
-        logits = self(batch.images)
+        logits = self.logits(batch)
         loss = (self._train_loss if kind == "train" else self.task.loss)(logits, batch.targets)
         if self.repeating:
             return loss
@@ -237,7 +308,7 @@ class FineTuner(LightningModule):
             for read in loader:
                 batch = self._prepare(read)
                 if len(batch.index):
-                    logits = self(batch.images)
+                    logits = self.logits(batch)
                     loss.update(self.task.loss(logits, batch.targets), len(batch.index))
                     metrics.update(self.task.probabilities(logits.float()), self.task.metric_targets(batch.targets))
         self.train()
@@ -256,9 +327,11 @@ class FineTuner(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["watched"] = self.watched
+        checkpoint["watched_first"] = self.watched_first
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.watched[:] = checkpoint["watched"]  # plugins hold this list
+        self.watched_first = checkpoint.get("watched_first")
 
     def _full_batch_step(self, whole_set: WholeSet) -> Tensor:
         """One optimizer step, whose closure walks the whole training set as often as the optimizer likes."""

@@ -31,6 +31,7 @@ TINY = (
     "data.suggested.img_size=32",
     "data.batch_size=8",
     "data.num_workers=0",
+    "recipe=full",
     "trainer.max_epochs=2",
     "trainer.accelerator=cpu",
 )

@@ -12,7 +12,7 @@ from ft.data.check import drop_unreadable, file_paths
 from ft.data.module import DataModule, EncodedSplit, LoaderOptions
 from ft.data.source import Source
 from ft.data.splits import complete, limit, only_listed
-from ft.data.transforms import EvaluationTransform
+from ft.data.transforms import EvaluationTransform, Transform
 from ft.errors import UserError, one_of, require
 from ft.input_spec import InputSpec
 from ft.instantiate import instantiate
@@ -59,8 +59,17 @@ class Data:
     bad_images: BadImages
     decoded_limit: int
 
-    def loaders(self, spec: InputSpec, plugins: Sequence[Plugin], *, seed: int) -> DataModule:
-        """Loaders whose images are what the model's ``input_spec`` asks for."""
+    def loaders(
+        self, spec: InputSpec, plugins: Sequence[Plugin], *, seed: int, view: Transform | None = None
+    ) -> DataModule:
+        """Loaders whose images are what the model's ``input_spec`` asks for.
+
+        Args:
+            spec: Of the model.
+            plugins: They change the images of training.
+            seed: Of order and random views.
+            view: What training sees in place of the plain view, before the plugins.
+        """
         plain = EvaluationTransform(spec)
         decoded = {}
         if self.decoded_limit:
@@ -69,7 +78,7 @@ class Data:
             decoded = {name: DecodedSplit(images, room) for name, images in files.items()}
         return DataModule(
             self.splits,
-            train_transform=fold(list(plugins), "train_transform", plain),
+            train_transform=fold(list(plugins), "train_transform", view or plain),
             eval_transform=plain,
             options=self.options,
             seed=seed,

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ft.build.data import build_data
 from ft.build.plugins import build_plugins, useful_plugins
+from ft.build.recipe import build_recipe, cache_options
 from ft.build.run import build_model, build_module
 from ft.build.trainer import automatic_precision, lightning_quiet
 from ft.checkpoint.load import load_weights
@@ -16,6 +17,7 @@ from ft.data.loader import Loader
 from ft.errors import UserError, one_of
 from ft.instantiate import check_targets, instantiate
 from ft.module import FineTuner
+from ft.phases.prefix_cache import PrefixCache
 from ft.plugin import fold
 from ft.run_folder import RunFolder
 from ft.tasks.task import Task
@@ -57,7 +59,9 @@ def build_evaluation(composed: DictConfig) -> Evaluation:
     model = build_model(config, task, data, load_weights=False)
     plugins = useful_plugins(plugins, config)
     model = fold(plugins, "change_model", model)
-    module = build_module(config, model, task, data, plugins)
+    recipe = build_recipe(config, model, data, plugins)
+    cache = PrefixCache(cache_options(config, data, plugins, None, bf16=False), seed=0)
+    module = build_module(config, model, task, data, plugins, recipe, cache)
     checkpoint = folder.checkpoint("best")
     load_weights(checkpoint, module)
     # Bad images are then looked up under the split that is evaluated, whatever Lightning calls its loop.

@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from ft.build.data import Data, build_data
 from ft.build.full_batch_rules import refuse_with_full_batch
-from ft.build.plugins import build_plugins, has_random_weights, useful_plugins
+from ft.build.plugins import build_plugins, useful_plugins
+from ft.build.recipe import build_recipe, cache_options, recipe_view
 from ft.build.resume import resumed_config
 from ft.build.trainer import build_trainer, lightning_quiet, process_rank
 from ft.checkpoint.interrupt import StopBetweenBatches
@@ -20,8 +21,8 @@ from ft.errors import UserError, one_of, require
 from ft.instantiate import check_targets, instantiate, instantiate_later, locate
 from ft.module import FineTuner
 from ft.optim.options import OptimizerOptions, ScheduleOptions
-from ft.phases.head_init import CHOICES, linear_layer
-from ft.phases.plan import start_value
+from ft.phases.prefix_cache import PrefixCache
+from ft.phases.recipe import Recipe
 from ft.plugin import Plugin, fold
 from ft.run_folder import RunFolder
 from ft.show.metrics_csv import MetricsCsv
@@ -71,8 +72,11 @@ def build(composed: DictConfig) -> Run:
     model = build_model(config, task, data, load_weights=not resumed)
     plugins = useful_plugins(plugins, config)
     model = fold(plugins, "change_model", model)
-    loaders = data.loaders(model.input_spec, plugins, seed=config["seed"])
-    module = build_module(config, model, task, data, plugins)
+    recipe = build_recipe(config, model, data, plugins)
+    view = recipe_view(config, recipe, data, plugins, model.input_spec)
+    loaders = data.loaders(model.input_spec, plugins, seed=config["seed"], view=view)
+    cache = PrefixCache(cache_options(config, data, plugins, view, bf16=False), seed=config["seed"])
+    module = build_module(config, model, task, data, plugins, recipe, cache)
     interrupt = StopBetweenBatches()
     trainer, metrics, checkpoints = build_trainer(config, folder, task, plugins, interrupt)
     if module.optimizer_options.full_batch:
@@ -123,28 +127,28 @@ def build_model(config: dict[str, Any], task: Task, data: Data, *, load_weights:
     return model
 
 
-def build_module(config: dict[str, Any], model: Any, task: Task, data: Data, plugins: list[Plugin]) -> FineTuner:
+def build_module(
+    config: dict[str, Any],
+    model: Any,
+    task: Task,
+    data: Data,
+    plugins: list[Plugin],
+    recipe: Recipe,
+    cache: PrefixCache,
+) -> FineTuner:
     """The LightningModule.
 
     Raises:
-        UserError: ``model.open`` names no stage of the model, or the optimizer or schedule does not fit.
+        UserError: The optimizer or schedule does not fit.
     """
-    names = [stage.name for stage in model.stages()]
-    opened = start_value(config["model"]["open"], names)
-    if has_random_weights(config):
-        # A frozen backbone that has learned nothing is of no use: every stage is open, and the run says so.
-        opened = frozenset(names)
-    one_of(config["model"]["head_init"], CHOICES, "model.head_init")
-    if config["model"]["head_init"] == "solved":
-        linear_layer(model)
     return FineTuner(
         model,
         task,
         optimizer=optimizer_options(config["optimizer"], config["choices"].get("optimizer")),
         schedule=schedule_options(config["schedule"]),
         plugins=plugins,
-        start_open=opened,
-        head_init=config["model"]["head_init"],
+        recipe=recipe,
+        cache=cache,
         bad_images=data.bad_images,
         seed=config["seed"],
     )

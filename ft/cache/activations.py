@@ -193,7 +193,7 @@ class Writer:
             shutil.rmtree(target, ignore_errors=True)
             self._folder.rename(target)
             if self._kept is None:
-                stored = read(self.key, in_memory=False)
+                stored = read(self.key, memory=0)
                 assert stored is not None, "what was just written is there"
                 return stored
         assert self._kept is not None
@@ -223,12 +223,12 @@ class Writer:
             file.close()
 
 
-def read(key: str, *, in_memory: bool) -> Stored | None:
+def read(key: str, *, memory: float) -> Stored | None:
     """An entry, if it is there and whole; one that is damaged is removed.
 
     Args:
         key: Its name.
-        in_memory: Copies it into memory; else the files are mapped.
+        memory: Bytes up to which it is copied into memory; beyond, its files are mapped.
     """
     folder = place("activations", key)
     if not (folder / ABOUT).is_file():
@@ -237,6 +237,7 @@ def read(key: str, *, in_memory: bool) -> Stored | None:
     try:
         if found.pop("sha256") != _of({name: value for name, value in found.items() if name != "about"}):
             raise ValueError(f"{ABOUT} is damaged")
+        in_memory = sum(file.stat().st_size for file in folder.glob("*.bin")) <= memory
         parts = [
             Part(
                 [

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -108,10 +107,10 @@ class DataModule(LightningDataModule):
             rank=self._rank,
             world_size=self._world_size,
         )
-        return self._loader("train", self.train_transform, sampler, instead=partial(self.instead, "train"))
+        return self._loader("train", self.train_transform, sampler, instead=lambda: self.instead("train"))
 
     def val_dataloader(self) -> EVAL_DATALOADERS:
-        return self._evaluation_loader("val", instead=partial(self.instead, "val"))
+        return self._evaluation_loader("val", instead=lambda: self.instead("val"))
 
     def test_dataloader(self) -> EVAL_DATALOADERS:
         return self._evaluation_loader("test")

@@ -4,6 +4,7 @@ It costs one pass over the training images and takes the place of a warm-up of t
 smaller rate than a random head does.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,28 +43,63 @@ def linear_layer(model: Any) -> nn.Linear:
 
 
 @torch.no_grad()
-def init_head(module: "FineTuner", data: DataModule) -> None:
-    """Solves the head on the training images as evaluation sees them, and sets it in every process alike."""
+def init_head(module: "FineTuner", data: DataModule, *, later: Sequence[str]) -> None:
+    """Solves the head on the training images as evaluation sees them, and sets it in every process alike.
+
+    Args:
+        module: The backbone is what it was when training began.
+        data: Its images.
+        later: Boundaries of phases to come: the same pass over the images stores their activations.
+    """
     last = linear_layer(module.model)
-    prefix, head = module.model.split(HEAD)
+    head = module.model.split(HEAD)[1]
     before = head[:-1] if isinstance(head, nn.Sequential) else nn.Identity()
     module.eval()
-    features, targets = [], []
-    with module.trainer.precision_plugin.forward_context():
-        for batch in data.sample_loader("train", len(data.splits["train"].targets), num_workers=data.num_workers):
-            if len(batch.index):
-                images = normalize(batch.images.to(module.device), module.model.input_spec)
-                features.append(before(prefix(images)).float().cpu())
-                targets.append(batch.targets)
-    module.train()
+    features, targets = _features(module, data, later)
+    module.eval()
     task = module.task
     weight, bias = solve_linear_head(
-        torch.cat(features).numpy(),
-        task.solver_targets(torch.cat(targets)).numpy(),
+        before(features).numpy(),
+        task.solver_targets(targets).numpy(),
         task.solved_as,
         num_outputs=task.num_outputs,
     )
+    module.train()
     # The processes solve the same problem, and the last digits may still differ.
     for parameter, value in ((last.weight, weight), (last.bias, bias)):
         solved: Tensor = module.trainer.strategy.broadcast(torch.as_tensor(value))
         parameter.copy_(solved.to(parameter))
+
+
+def offer_untrained(module: "FineTuner") -> None:
+    """Validates the solved head and keeps it as ``best``: from here on there is always a model on disk."""
+    values = module.score(module.trainer.datamodule.val_dataloader())  # pyright: ignore[reportAttributeAccessIssue]
+    module.watched_first = values.get(module.task.metric)
+    kept: Any = module.trainer.checkpoint_callback
+    kept.offer(module.trainer, values, epoch=-1)
+    if module.global_rank == 0 and module.watched_first is not None:
+        print(f"solved head  {module.task.metric} {module.watched_first:.4f}", flush=True)
+
+
+def keep_untrained(module: "FineTuner") -> None:
+    """Leaves the checkpoint ``last`` of a run that takes no step."""
+    kept: Any = module.trainer.checkpoint_callback
+    module.trainer.save_checkpoint(kept.folder / "last")
+
+
+def _features(module: "FineTuner", data: DataModule, later: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """``(R, F)`` of the images that can be read, on the CPU, and their targets."""
+    stored = module.cache.features(module, data, later)
+    if stored is not None:
+        readable = (stored.row >= 0).nonzero().flatten()
+        module.bad_images.record("train", stored.failures)
+        return stored.take(readable)[0].float().cpu(), data.splits["train"].targets[readable]
+    prefix, features, targets = module.model.split(HEAD)[0], [], []
+    with module.trainer.precision_plugin.forward_context():
+        for batch in data.view_loader("train", 0, data.eval_transform):
+            module.bad_images.record("train", batch.failures)
+            if len(batch.index):
+                images = normalize(batch.images.to(module.device), module.model.input_spec)
+                features.append(prefix(images).float().cpu())
+                targets.append(batch.targets)
+    return torch.cat(features), torch.cat(targets)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from ft.errors import UserError
 from ft.model.stages import Stage, require_stages, tensors_of
@@ -65,6 +66,17 @@ def phase(
     if not trained:
         raise UserError(f"nothing is left to train in epoch {epoch}: plugins={[plugin.name for plugin in plugins]}.")
     return Phase(trained, tensors)
+
+
+def without_statistics(phase: Phase, model: nn.Module) -> Phase:
+    """The same with the running statistics of normalisation layers frozen: such a layer is then in eval mode."""
+    closed = {
+        f"{name}.{buffer}"
+        for name, module in model.named_modules()
+        if isinstance(module, _NormBase)
+        for buffer, _ in module.named_buffers(recurse=False)
+    }
+    return Phase(phase.stages, phase.tensors - closed)
 
 
 def open_stages(start: frozenset[str], plugins: Sequence[Plugin], epoch: int, stages: Sequence[str]) -> frozenset[str]:

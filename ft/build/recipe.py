@@ -1,0 +1,99 @@
+"""From the ``recipe`` config to what trains when, and to what may be stored of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ft.build.data import Data
+from ft.build.plugins import has_random_weights
+from ft.data.fingerprint import fingerprint
+from ft.data.random_crop import RandomCrop
+from ft.data.transforms import EvaluationTransform, Transform
+from ft.errors import one_of
+from ft.input_spec import InputSpec
+from ft.phases.head_init import CHOICES, linear_layer
+from ft.phases.plan import start_value
+from ft.phases.prefix_cache import CacheOptions
+from ft.phases.recipe import Recipe, computed_head, deepening, full, within
+from ft.plugin import Plugin, overrides
+
+NAMES = ("auto", "full", "linear")
+
+
+def build_recipe(config: dict[str, Any], model: Any, data: Data, plugins: Sequence[Plugin]) -> Recipe:
+    """What trains when; the number of epochs and how the head starts are written into the config.
+
+    Args:
+        config: The whole config; ``trainer.max_epochs`` and ``model.head_init`` are completed.
+        model: Says which stages there are.
+        data: Says how many images there are.
+        plugins: One that says which stages are open has the word about depth.
+
+    Raises:
+        UserError: ``model.open`` names no stage of the model, or the head cannot be solved.
+    """
+    settings, trainer = config["recipe"], config["trainer"]
+    one_of(settings["name"], NAMES, "recipe")
+    stages = [stage.name for stage in model.stages()]
+    opened = start_value(config["model"]["open"], stages)
+    head, epochs = config["model"]["head_init"], trainer["max_epochs"]
+    if head is not None:
+        one_of(head, CHOICES, "model.head_init")
+    name = settings["name"]
+    if has_random_weights(config):
+        # A frozen backbone that has learned nothing is of no use: every stage is open, and the run says so.
+        name, opened = "full", frozenset(stages)
+    elif config["optimizer"]["full_batch"] and name == "auto":
+        name = "full"  # it walks the whole set, and keeps features of its own
+    if name == "full":
+        recipe = full(opened, epochs=settings["epochs"], head=head or "random", views=settings["views"])
+    elif name == "linear":
+        recipe = computed_head()
+    else:
+        if any(overrides(plugin, "open_stages") for plugin in plugins):
+            settings = {**settings, "phases": [{**entry, "depth": 1.0} for entry in settings["phases"]]}
+        num_images = len(data.splits["train"].targets)
+        recipe = deepening(
+            settings, stages, num_images=num_images, batch_size=data.options.batch_size, open=opened, head=head
+        )
+        if epochs is not None and epochs > 0:
+            recipe = within(recipe, epochs)
+    if epochs is None:
+        trainer["max_epochs"] = recipe.epochs
+    if head == "solved":
+        linear_layer(model)
+    return recipe
+
+
+def cache_options(
+    config: dict[str, Any], data: Data, plugins: Sequence[Plugin], view: Transform | None, *, bf16: bool
+) -> CacheOptions:
+    """What may be stored, and what it depends on.
+
+    Args:
+        config: The whole config.
+        data: Its images are told apart by their fingerprints.
+        plugins: What they do to images is part of a view.
+        view: The transform of views other than the first, before the plugins.
+        bf16: Whether frozen stages run in bf16.
+    """
+    changing = [
+        plugin.name for plugin in plugins if overrides(plugin, "train_transform") or overrides(plugin, "train_batch")
+    ]
+    model = {key: value for key, value in config["model"].items() if key not in ("open", "head", "head_init", "found")}
+    return CacheOptions(
+        **{key: config["cache"][key] for key in ("activations", "dtype", "memory", "disk")},
+        identity=model,
+        images={name: fingerprint(split.images) for name, split in data.splits.items()},
+        drawn_with={"plugins": {name: config["plugins"][name] for name in changing}, "transform": repr(view)},
+        bf16=bf16,
+    )
+
+
+def recipe_view(config: dict[str, Any], recipe: Recipe, data: Data, plugins: Sequence[Plugin], spec: InputSpec) -> Any:
+    """The transform of training images where the recipe augments and no plugin does; ``None`` elsewhere."""
+    augmented = any(overrides(each, "train_transform") or each.stored_as == "views" for each in plugins)
+    if recipe.name != "auto" or augmented or all(phase.views == 1 for phase in recipe.phases):
+        return None
+    settings = config["recipe"]
+    flip = settings["flip"] if data.suggested.get("flip", True) else 0.0
+    return RandomCrop(EvaluationTransform(spec), tuple(settings["crop"]), flip)
