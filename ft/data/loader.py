@@ -39,6 +39,9 @@ class Loader:
         persistent: They outlive a pass.
         device: Where the model is: batches are gathered there when all images are.
         instead: What gives the same batches, if there is something now.
+
+    Attributes:
+        decoding: Has the worker processes; ``None`` where there is nothing to decode.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Loader:
         self.persistent = persistent
         self.device = device
         self.instead = instead
-        self._decoding: DataLoader[Any] | None = None
+        self.decoding: DataLoader[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -67,11 +70,11 @@ class Loader:
         if source is None and self.dataset.needs_no_decoding():
             source = Gathered(self.dataset, self.device())
         if source is None:
-            self._decoding = self._decoding or self._workers()
-            yield from self._decoding
+            self.decoding = self.decoding or self._workers()
+            yield from self.decoding
             return
         # Worker processes of earlier passes end: they would hold memory for nothing.
-        self._decoding = None
+        self.decoding = None
         for keys in self.batches:
             yield source.batch(keys)
 

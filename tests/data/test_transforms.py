@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from ft.data.images import UnreadableImage, open_image, to_mode
-from ft.data.transforms import EvaluationTransform, normalize
+from ft.data.training_view import TrainingView, shared
+from ft.data.transforms import EvaluationTransform, in_two_steps, is_plain, normalize
 from ft.input_spec import InputSpec
 
 
@@ -30,6 +31,26 @@ def test_it_is_what_torchvision_computes_for_the_same_steps():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8))
     theirs = v2.Compose([v2.Resize(36, InterpolationMode.BICUBIC), v2.CenterCrop(32), v2.PILToTensor()])(image)
     assert torch.equal(EvaluationTransform(spec())(image), theirs)
+
+
+def test_a_transform_says_what_of_it_can_be_kept():
+    class Own(EvaluationTransform):
+        def __call__(self, image):
+            return super().__call__(image).flip(-1)
+
+    plain, large = EvaluationTransform(spec()), EvaluationTransform(spec(height=40, width=40))
+    view = TrainingView(plain, large, "trivial", (0, 0, 0), shared(1.0))
+    first, change = in_two_steps(view)
+    assert first is large
+    assert change is not None
+    view.strength.fill_(0)
+    assert in_two_steps(view) == (plain, None)
+    assert in_two_steps(plain) == (plain, None)
+    assert is_plain(plain)
+    own = Own(spec())
+    assert in_two_steps(own) == (own, None)
+    assert not is_plain(own)
+    assert not is_plain(lambda image: plain(image))
 
 
 def test_normalising_is_the_formula_and_leaves_floats_alone():
