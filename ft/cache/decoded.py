@@ -15,6 +15,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,8 @@ class DecodedViews:
             if (found := (path / name).stat().st_size) != size:
                 raise OSError(f"{path / name} has {found} bytes instead of {size}")
         # Where it cannot be written to, what this process decodes remains its own.
-        mode = "r+" if os.access(path / PIXELS, os.W_OK) and os.access(path / SUMS, os.W_OK) else "c"
+        self._writable = all(os.access(path / name, os.W_OK) for name in (PIXELS, SUMS))
+        mode = "r+" if self._writable else "c"
         self._pixels = np.asarray(np.memmap(path / PIXELS, np.uint8, mode)).reshape(shape)
         self._sums = np.asarray(np.memmap(path / SUMS, np.uint64, mode))
         self._good = np.zeros(shape[0], dtype=bool)
@@ -91,11 +93,11 @@ class DecodedViews:
             view = decode()
         except UnreadableImage:
             if self._sums[index] == MISSING:
-                self._sums[index] = UNREADABLE
+                self._write(SUMS, self._sums, index, np.array([UNREADABLE], np.uint64))
             raise
-        self._pixels[index] = view.numpy()
-        self._sums[index] = KEPT + zlib.crc32(self._pixels[index])
-        self._good[index] = True
+        pixels = view.contiguous().numpy()
+        self._write(PIXELS, self._pixels, index, pixels)
+        self._write(SUMS, self._sums, index, np.array([KEPT + zlib.crc32(pixels.data)], np.uint64))
         self._everything = None
         return view
 
@@ -114,6 +116,15 @@ class DecodedViews:
         if everything is None:
             return torch.from_numpy(self._pixels[index.numpy()])
         return everything[index.to(device)]
+
+    def _write(self, name: str, mapped: np.ndarray, index: int, value: np.ndarray) -> None:
+        """Into the file, which takes a fifth of the time that first touching pages of its map does."""
+        if not self._writable:
+            mapped[index : index + 1] = value
+            return
+        # An image is decoded again where the file has been deleted meanwhile, or a disk could not reserve its place.
+        with suppress(OSError), open(self.path / name, "r+b", buffering=0) as file:
+            os.pwrite(file.fileno(), value.data, index * value.nbytes)
 
     def _is_good(self, index: int) -> bool:
         if not self._good[index]:

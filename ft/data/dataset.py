@@ -86,14 +86,20 @@ class ImageDataset(Dataset[Item]):
         view, _ = in_two_steps(self.transform)
         assert self.decoded is not None
         assert is_plain(view)
-        missing = self.decoded.missing(view, [index for _, index in keys])
-        again = [item for key in keys if key[1] in missing and isinstance(item := self[key], Unreadable)]
-        bad = {item.index for item in again}
-        index = torch.tensor([index for _, index in keys if index not in bad], dtype=torch.long)
-        failures = tuple((item.index, item.why) for item in again)
-        if not len(index):
+        positions = [index for _, index in keys]
+        again = {index: self[0, index] for index in self.decoded.missing(view, positions)}
+        items = [again.get(index) for index in positions]
+        failures = tuple((item.index, item.why) for item in items if isinstance(item, Unreadable))
+        good = [index for index, item in zip(positions, items, strict=True) if not isinstance(item, Unreadable)]
+        index = torch.tensor(good, dtype=torch.long)
+        if not good:
             return Batch(torch.empty(0), torch.empty(0), index, failures)
-        return Batch(self.decoded.gather(view, index, device), self.targets[index], index, failures)
+        images = self.decoded.gather(view, index, device)
+        for row, position in enumerate(good):
+            # Whether it could be kept or not: what was decoded is right.
+            if isinstance(item := again.get(position), tuple):
+                images[row] = item[0]
+        return Batch(images, self.targets[index], index, failures)
 
 
 def collate(items: Sequence[Item]) -> Batch:

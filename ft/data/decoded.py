@@ -25,7 +25,7 @@ class Decoded(Protocol):
         ...
 
     def gather(self, view: EvaluationTransform, index: Tensor, device: torch.device) -> Tensor:
-        """``(B, C, H, W)`` of images none of which is missing: on the device if all are kept there, else on the CPU.
+        """``(B, C, H, W)``: on the device if all images are kept there, else on the CPU. Missing ones are anything.
 
         Args:
             view: Which view of them.

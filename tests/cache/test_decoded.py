@@ -308,6 +308,16 @@ def test_a_cache_that_cannot_be_written_to_is_read_and_stays_as_it_is(photos, de
     assert path.read_bytes() == before
 
 
+def test_an_entry_that_is_deleted_and_damaged_in_use_gives_the_right_images(photos):
+    data = dataset(photos)
+    expected = list(loader(data))
+    path = entries("decoded")[0].path
+    flip(path / "pixels.u8", 17)
+    (path / "pixels.u8").unlink()
+    data.decoded._views(PLAIN)._good[:] = False
+    assert_equal(list(loader(data)), expected)
+
+
 def test_it_goes_to_another_process_without_its_pixels(photos):
     data = dataset(photos)
     list(loader(data))
