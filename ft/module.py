@@ -89,13 +89,13 @@ class FineTuner(LightningModule):
         self.watched_first: float | None = None
         self.validated_at = -1
         self.repeating = False
-        self._train_loss = task.loss
+        self.train_loss = task.loss
         self._l2: list[tuple[float, list[Tensor]]] = []
         self._whole_set = WholeSetInputs(model, self._prepare)
         self.automatic_optimization = not optimizer.full_batch
 
     def setup(self, stage: str) -> None:
-        self._train_loss = fold(self.plugins, "train_loss", self.task.loss)
+        self.train_loss = fold(self.plugins, "train_loss", self.task.loss)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         options = self.optimizer_options
@@ -275,7 +275,7 @@ class FineTuner(LightningModule):
         if not size:
             return None
         logits = self.logits(batch)
-        loss = (self._train_loss if kind == "train" else self.task.loss)(logits, batch.targets)
+        loss = (self.train_loss if kind == "train" else self.task.loss)(logits, batch.targets)
         if self.repeating:
             return loss
         self.log(f"{kind}/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
@@ -342,7 +342,7 @@ class FineTuner(LightningModule):
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            return evaluate(pairs(), num_images, lambda x, y: self._train_loss(run(x), y), self._l2)
+            return evaluate(pairs(), num_images, lambda x, y: self.train_loss(run(x), y), self._l2)
 
         loss = torch.as_tensor(optimizer.step(closure))
         scheduler.step()

@@ -105,6 +105,8 @@ class Augmentation(Plugin):
         require(isinstance(off_last, int) and off_last >= 0, f"{KEY}.off_last", "must be 0 or more epochs", off_last)
         one_of(ramp, RAMPS, f"{KEY}.ramp")
         one_of(policy, POLICIES, f"{KEY}.policy")
+        # A view is stored once: it cannot follow the epochs.
+        self.stored_as = "views" if ramp == "constant" and not off_last else "never"
         self.strength = strength
         self.ramp = ramp
         self.frozen_strength = frozen_strength

@@ -43,6 +43,7 @@ class Mixup(Plugin):
     """
 
     neutral: ClassVar = {"alpha": 0.0}
+    stored_as = "activations"  # manifold mixup: Verma et al. 2019, https://arxiv.org/abs/1806.05236
 
     def __init__(self, *, alpha: float, prob: float) -> None:
         require(alpha >= 0, "plugins.mixup.alpha", "must be at least 0", alpha)

@@ -1,6 +1,7 @@
 """From the ``recipe`` config to what trains when, and to what may be stored of it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ft.build.data import Data
@@ -10,7 +11,7 @@ from ft.data.random_crop import RandomCrop
 from ft.data.transforms import EvaluationTransform, Transform
 from ft.errors import one_of
 from ft.input_spec import InputSpec
-from ft.phases.head_init import CHOICES, linear_layer
+from ft.phases.head_init import CHOICES
 from ft.phases.plan import start_value
 from ft.phases.prefix_cache import CacheOptions
 from ft.phases.recipe import Recipe, computed_head, deepening, full, within
@@ -29,7 +30,7 @@ def build_recipe(config: dict[str, Any], model: Any, data: Data, plugins: Sequen
         plugins: One that says which stages are open has the word about depth.
 
     Raises:
-        UserError: ``model.open`` names no stage of the model, or the head cannot be solved.
+        UserError: ``model.open`` names no stage of the model, or a name is none.
     """
     settings, trainer = config["recipe"], config["trainer"]
     one_of(settings["name"], NAMES, "recipe")
@@ -59,9 +60,7 @@ def build_recipe(config: dict[str, Any], model: Any, data: Data, plugins: Sequen
             recipe = within(recipe, epochs)
     if epochs is None:
         trainer["max_epochs"] = recipe.epochs
-    if head == "solved":
-        linear_layer(model)
-    return recipe
+    return replace(recipe, head_training=settings["head_training"])
 
 
 def cache_options(

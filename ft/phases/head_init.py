@@ -1,10 +1,12 @@
-"""``model.head_init=solved``: the new head starts as the best linear head on the features of the pretrained backbone.
+"""``model.head_init=solved``: the new head starts as the best there is on the features of the pretrained backbone.
 
-It costs one pass over the training images and takes the place of a warm-up of the head. What trains from there wants a
-smaller rate than a random head does.
+A linear head is solved exactly, one of several layers is trained on the features alone. It costs one pass over the
+training images and takes the place of a warm-up of the head. What trains from there wants a smaller rate than a random
+head does.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,8 +14,8 @@ from torch import Tensor, nn
 
 from ft.data.module import DataModule
 from ft.data.transforms import normalize
-from ft.errors import UserError
 from ft.optim.head_solver import solve_linear_head
+from ft.phases.head_training import train_head
 from ft.phases.plan import HEAD
 
 if TYPE_CHECKING:
@@ -24,51 +26,62 @@ CHOICES = ("random", "solved")
 HARMLESS = (nn.Dropout, nn.Identity, nn.LayerNorm)
 
 
-def linear_layer(model: Any) -> nn.Linear:
-    """The head's only layer that is to be solved.
-
-    Raises:
-        UserError: The model cannot be cut before its head, or its head is more than a linear layer.
-    """
-    parts = model.split(HEAD)
-    head = parts[1] if parts else None
+def linear_layer(head: nn.Module) -> nn.Linear | None:
+    """The only layer of a head that is to be solved; ``None`` where there is more than one to train."""
     layers = list(head) if isinstance(head, nn.Sequential) else [head]
     last = layers[-1]
-    if not isinstance(last, nn.Linear) or not all(isinstance(layer, HARMLESS) for layer in layers[:-1]):
-        raise UserError(
-            "model.head_init=solved needs a linear head on features: set model.head.hidden=[] and model.head.norm to "
-            "none or layer, or model.head_init=random."
-        )
-    return last
+    linear = isinstance(last, nn.Linear) and all(isinstance(layer, HARMLESS) for layer in layers[:-1])
+    return last if linear else None  # pyright: ignore[reportReturnType] -- tested on the line above
 
 
-@torch.no_grad()
 def init_head(module: "FineTuner", data: DataModule, *, later: Sequence[str]) -> None:
-    """Solves the head on the training images as evaluation sees them, and sets it in every process alike.
+    """Computes the head from the training images as evaluation sees them, and sets it in every process alike.
 
     Args:
         module: The backbone is what it was when training began.
         data: Its images.
         later: Boundaries of phases to come: the same pass over the images stores their activations.
     """
-    last = linear_layer(module.model)
     head = module.model.split(HEAD)[1]
+    module.eval()
+    with torch.no_grad():
+        features, targets = _features(module, data, later)
+    module.eval()
+    last = linear_layer(head)
+    if last is not None:
+        _solve(module, head, last, features, targets)
+    else:
+        device = module.device
+        train_head(
+            head, features.to(device), targets.to(device), module.train_loss, mix=partial(_mix, module),
+            seed=module.seed, **module.recipe.head_training,
+        )  # fmt: skip
+    module.train()
+    # The processes compute the same, and the last digits may still differ.
+    with torch.no_grad():
+        for tensor in (*head.parameters(), *head.buffers()):
+            tensor.copy_(module.trainer.strategy.broadcast(tensor.detach().cpu()).to(tensor))
+
+
+@torch.no_grad()
+def _solve(module: "FineTuner", head: nn.Module, last: nn.Linear, features: Tensor, targets: Tensor) -> None:
     before = head[:-1] if isinstance(head, nn.Sequential) else nn.Identity()
-    module.eval()
-    features, targets = _features(module, data, later)
-    module.eval()
     task = module.task
     weight, bias = solve_linear_head(
-        before(features).numpy(),
+        before(features.to(module.device)).cpu().numpy(),
         task.solver_targets(targets).numpy(),
         task.solved_as,
         num_outputs=task.num_outputs,
     )
-    module.train()
-    # The processes solve the same problem, and the last digits may still differ.
     for parameter, value in ((last.weight, weight), (last.bias, bias)):
-        solved: Tensor = module.trainer.strategy.broadcast(torch.as_tensor(value))
-        parameter.copy_(solved.to(parameter))
+        parameter.copy_(torch.as_tensor(value))
+
+
+def _mix(module: "FineTuner", features: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    for plugin in module.plugins:
+        if plugin.stored_as == "activations":
+            features, targets = plugin.train_batch(features, targets, generator)
+    return features, targets
 
 
 def offer_untrained(module: "FineTuner") -> None:

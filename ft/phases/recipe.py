@@ -13,7 +13,7 @@ does what a whole one would. Plugins have their say after it: they may keep clos
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ft.errors import require
@@ -49,6 +49,7 @@ class Recipe:
         layer_decay: Rate of a stage, relative to the one above it.
         min_gain: A phase is followed by the next only if it has made the best validation value this much better.
         frozen_statistics: Normalisation layers of open stages keep their running statistics.
+        head_training: How a solved head is trained where it has more than one layer.
         trains: Off where the head is computed and that is all.
     """
 
@@ -59,6 +60,7 @@ class Recipe:
     layer_decay: float = 1.0
     min_gain: float = -math.inf
     frozen_statistics: bool = False
+    head_training: Mapping[str, Any] = field(default_factory=dict)
     trains: bool = True
 
     @property

@@ -67,14 +67,20 @@ def test_a_resumed_run_does_not_solve_again(build_run, train_run, resume_run, pr
     assert_equal_weights(weights_of(whole), weights_of(resume_run(cut)))
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("model.head.hidden=[8]", r"model.head_init=solved needs a linear head .*set model.head.hidden=\[\]"),
-        ("model.head.norm=batch", "model.head.norm to none or layer"),
-        ("model.head_init=ridge", "model.head_init=ridge is not a choice: it must be one of random, solved"),
-    ],
-)
-def test_what_cannot_be_solved_is_refused(build_run, override, message):
+@pytest.mark.parametrize("head", ["model.head.hidden=[8]", "model.head.norm=batch"])
+def test_a_head_of_several_layers_is_trained_on_the_features(build_run, pretrained, head):
+    losses = {}
+    for init in ("random", "solved"):
+        run = build_run(
+            f"model.head_init={init}", pretrained, head, "optimizer.lr=1e-9", "trainer.max_epochs=1",
+            "data.num_images=60", "model.open=head", "recipe.head_training.steps=60",
+        )  # fmt: skip
+        fit(run, started=0.0)
+        losses[init] = run.metrics.rows[0]["train/loss"]
+    assert losses["solved"] < 0.7 * losses["random"]
+
+
+def test_a_way_to_begin_that_does_not_exist_is_refused(build_run):
+    message = "model.head_init=ridge is not a choice: it must be one of random, solved"
     with pytest.raises(UserError, match=message):
-        build_run(ON, override)
+        build_run("model.head_init=ridge")

@@ -1,0 +1,89 @@
+"""What a recipe says for each epoch follows from the epoch and from what validation has said."""
+
+import pytest
+
+from ft.errors import UserError
+from ft.phases.recipe import PlannedPhase, Recipe, computed_head, deepening, full, within
+
+STAGES = ("stem", "stage1", "stage2", "stage3", "stage4", "head")
+SETTINGS = {
+    "phases": [
+        {"depth": 0.2, "steps": 100, "views": 1, "rate": 1.0},
+        {"depth": 0.4, "steps": 200, "views": 3, "rate": 0.5},
+    ],
+    "min_epochs": 2,
+    "max_epochs": 10,
+    "head_rate": 0.3,
+    "layer_decay": 0.5,
+    "min_gain": 0.0,
+    "frozen_statistics": True,
+}
+
+
+def deep(**changes) -> Recipe:
+    options = {"num_images": 640, "batch_size": 32, "open": frozenset(STAGES), "head": None, **changes}
+    return deepening(SETTINGS, STAGES, **options)
+
+
+def test_each_phase_opens_its_share_of_the_backbone_from_the_top():
+    one, two = deep().phases
+    assert one.open == {"stage4", "head"}
+    assert two.open == {"stage3", "stage4", "head"}
+    assert (one.views, two.views) == (1, 3)
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(640, [5, 10]), (6400, [2, 2]), (64, [10, 10])])
+def test_its_length_is_counted_in_steps_within_limits(images, epochs):
+    assert [phase.epochs for phase in deep(num_images=images).phases] == epochs
+
+
+def test_stages_that_the_user_names_are_open_in_one_phase():
+    (only,) = deep(open=frozenset({"stage2", "head"})).phases
+    assert only.open == {"stage2", "head"}
+    assert only.epochs == 15
+
+
+def test_the_phase_of_an_epoch_and_the_last_goes_on_for_ever():
+    recipe = deep()
+    assert [recipe.at(epoch)[1] for epoch in (0, 4, 5, 14, 99)] == [0, 0, 5, 5, 5]
+    assert recipe.ever_open == {"stage3", "stage4", "head"}
+
+
+def test_rates_fall_with_depth_and_the_solved_head_has_its_own():
+    recipe = deep()
+    rates = [recipe.rate(5, stage, STAGES) for stage in ("head", "stage4", "stage3")]
+    assert rates == pytest.approx([0.15, 0.5, 0.25])
+    assert deep(head="random").rate(0, "head", STAGES) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("first", "watched", "mode", "enough"),
+    [
+        (0.5, [0.6, 0.7], "max", False),  # the phase has helped
+        (0.8, [0.6, 0.7], "max", True),  # the solved head was better
+        (0.8, [0.6], "max", False),  # the phase is not over
+        (0.5, [0.6, 0.4], "min", False),
+        (0.3, [0.6, 0.4], "min", True),
+        (None, [0.1, 0.1], "max", False),  # nothing to compare with
+    ],
+)
+def test_the_next_phase_opens_only_if_the_last_one_was_worth_it(first, watched, mode, enough):
+    phase = PlannedPhase(frozenset({"head"}), 2, 1, 1.0)
+    recipe = Recipe("auto", (phase, phase), "solved", min_gain=0.01)
+    assert recipe.is_enough(watched, mode, first) is enough
+
+
+def test_full_and_linear_never_end_early():
+    recipe = full(frozenset(STAGES), epochs=2, head="random", views=None)
+    assert not recipe.is_enough([0.9, 0.1], "max", None)
+    assert not computed_head().trains
+
+
+@pytest.mark.parametrize(("epochs", "lengths"), [(1, [1]), (2, [1, 1]), (6, [2, 4]), (15, [5, 10]), (30, [10, 20])])
+def test_a_given_number_of_epochs_is_shared_out(epochs, lengths):
+    assert [phase.epochs for phase in within(deep(), epochs).phases] == lengths
+
+
+def test_no_epochs_at_all_are_refused():
+    with pytest.raises(UserError, match=r"trainer.max_epochs must be at least 1 for recipe=auto, or null, got 0"):
+        within(deep(), 0)
