@@ -90,12 +90,12 @@ class DecodedViews:
         if self._is_good(index):
             return torch.from_numpy(self._pixels[index].copy())
         try:
-            view = decode()
+            view = decode().contiguous()
         except UnreadableImage:
             if self._sums[index] == MISSING:
                 self._write(SUMS, self._sums, index, np.array([UNREADABLE], np.uint64))
             raise
-        pixels = view.contiguous().numpy()
+        pixels = view.numpy()
         self._write(PIXELS, self._pixels, index, pixels)
         self._write(SUMS, self._sums, index, np.array([KEPT + zlib.crc32(pixels.data)], np.uint64))
         self._everything = None
@@ -128,7 +128,8 @@ class DecodedViews:
 
     def _is_good(self, index: int) -> bool:
         if not self._good[index]:
-            self._good[index] = int(self._sums[index]) == KEPT + zlib.crc32(self._pixels[index])
+            kept = int(self._sums[index])
+            self._good[index] = kept >= KEPT and kept == KEPT + zlib.crc32(self._pixels[index].data)
         return bool(self._good[index])
 
     def _on(self, device: torch.device) -> Tensor | None:
