@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ft.cache.decoded import DecodedSplit, Room
+from ft.cache.readable import drop_unreadable_once
 from ft.data.bad_images import BadImages
 from ft.data.check import drop_unreadable, file_paths
 from ft.data.module import DataModule, EncodedSplit, LoaderOptions
@@ -129,7 +130,8 @@ def build_data(config: dict[str, Any], task: Task, *, fit_labels: bool = True) -
 def prepare_source(settings: dict[str, Any]) -> Source:
     """The data set with all its splits, without what cannot be read, cut down as asked."""
     source: Source = instantiate({key: value for key, value in settings.items() if key not in CORE_KEYS}, "data")
-    source = drop_unreadable(source, on_bad=settings["on_bad"])
+    check = drop_unreadable_once if settings["decoded"] == "auto" else drop_unreadable
+    source = check(source, on_bad=settings["on_bad"])
     splits = dict(source.splits)
     # A list of training images comes before the fractions: they are taken from what it names.
     if settings["val_subset_file"] is not None:

@@ -9,17 +9,20 @@ from ft.data.source import Chosen, FileImages, Images, Source
 from ft.errors import UserError, one_of
 
 
-def drop_unreadable(source: Source, *, on_bad: str) -> Source:
+def drop_unreadable(source: Source, *, on_bad: str, known: bool = False) -> Source:
     """Reads every file's header; a file that is no image at all is found here, a damaged body when it is decoded.
 
     Args:
         source: The data set.
         on_bad: ``error`` refuses the first one, ``skip`` leaves them out and lists them in ``Source.bad``.
+        known: All of them could be read before, and none has changed: nothing is read.
 
     Raises:
         UserError: ``on_bad=error`` and there is one; or nothing is left of a split.
     """
     one_of(on_bad, ("error", "skip"), "data.on_bad")
+    if known:
+        return source
     splits = {}
     for name, split in source.splits.items():
         paths = file_paths(split.images)
