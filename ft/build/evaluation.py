@@ -12,11 +12,14 @@ from ft.build.plugins import build_plugins, useful_plugins
 from ft.build.recipe import build_recipe, cache_options
 from ft.build.run import build_model, build_module
 from ft.build.trainer import automatic_precision, lightning_quiet
+from ft.build.tuning import device_of
 from ft.checkpoint.load import load_weights
 from ft.data.loader import Loader
 from ft.errors import UserError, one_of
 from ft.instantiate import check_targets, instantiate
+from ft.machine.choice import choice_from_config
 from ft.module import FineTuner
+from ft.phases.budget import Budget
 from ft.phases.prefix_cache import PrefixCache
 from ft.plugin import fold
 from ft.run_folder import RunFolder
@@ -60,7 +63,7 @@ def build_evaluation(composed: DictConfig) -> Evaluation:
     plugins = useful_plugins(plugins, config)
     model = fold(plugins, "change_model", model)
     recipe = build_recipe(config, model, data, plugins)
-    cache = PrefixCache(cache_options(config, data, plugins, None, bf16=False), seed=0)
+    cache = PrefixCache(cache_options(config, data, plugins, None, choice=None), seed=0, budget=Budget(None, started=0.0))
     module = build_module(config, model, task, data, plugins, recipe, cache)
     checkpoint = folder.checkpoint("best")
     load_weights(checkpoint, module)
@@ -70,6 +73,10 @@ def build_evaluation(composed: DictConfig) -> Evaluation:
     precision: Any = config["trainer"]["precision"]
     if precision == "auto":
         precision = automatic_precision(wishes["accelerator"])
+        choice, here = choice_from_config(config), device_of(wishes["accelerator"])
+        # As it was validated, so that the same split has the same metrics; on another kind of device, what is usual.
+        if choice is not None and here is not None and here.type == choice.device:
+            precision = choice.train_precision
     trainer = Trainer(
         accelerator=wishes["accelerator"],
         precision=precision,

@@ -9,40 +9,55 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from ft.checkpoint.interrupt import StopBetweenBatches
 from ft.checkpoint.keep import KeepCheckpoints
 from ft.checkpoint.lightning_io import FolderCheckpointIO
 from ft.errors import UserError, did_you_mean
 from ft.instantiate import instantiate
+from ft.machine.choice import Choice, choice_from_config
 from ft.plugin import Plugin
 from ft.run_folder import RunFolder
 from ft.show.metrics_csv import MetricsCsv
 from ft.show.progress import Clock, PlainProgress, TerminalProgress
 from ft.tasks.task import Task
 
+# Keys of the trainer's config that are ours; the others are Lightning's. ``tuned`` is in the config of a run that was.
+OWN_KEYS = ("autotune", "tuned")
+
 # Lightning logger -> extra that brings what it needs
 EXTRAS = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
 
 
 def build_trainer(
-    config: dict[str, Any], folder: RunFolder, task: Task, plugins: list[Plugin], interrupt: StopBetweenBatches
+    config: dict[str, Any], folder: RunFolder, task: Task, plugins: list[Plugin], first: list[Callback]
 ) -> tuple[Trainer, MetricsCsv, KeepCheckpoints]:
     """The trainer with everything that listens to it.
+
+    Args:
+        config: The whole config.
+        folder: Of the run.
+        task: Says what decides.
+        plugins: In their order.
+        first: What listens before them.
 
     Raises:
         UserError: A device that is absent, a value Lightning refuses, a logger whose extra is missing.
     """
-    settings = dict(config["trainer"])
+    settings = {key: value for key, value in config["trainer"].items() if key not in OWN_KEYS}
+    choice = choice_from_config(config)
     if settings["precision"] == "auto":
-        settings["precision"] = automatic_precision(settings["accelerator"])
+        settings["precision"] = (
+            automatic_precision(settings["accelerator"]) if choice is None else choice.train_precision
+        )
+    if choice is not None and not config["optimizer"]["full_batch"]:
+        settings.update(in_micro_batches(settings, choice, config["data"]["batch_size"]))
     if settings["strategy"] == "ddp":
         # A constructor flag: it cannot be changed when a plugin freezes a stage later on.
-        frozen = config["model"]["open"] != "all" or any(True for _ in plugins)
+        frozen = config["recipe"]["name"] != "full" or config["model"]["open"] != "all" or bool(plugins)
         settings["strategy"] = DDPStrategy(find_unused_parameters=frozen)
     if config["optimizer"]["full_batch"] and str(settings["precision"]).startswith("16"):
         # Checked here: on a CPU Lightning would turn it into bf16 with a warning.
@@ -56,7 +71,7 @@ def build_trainer(
     try:
         trainer = Trainer(
             **settings,
-            callbacks=[interrupt, *plugins, Clock(), bar, checkpoints],
+            callbacks=[*first, *plugins, Clock(), bar, checkpoints],
             logger=[metrics, *build_loggers(config["logger"], folder)],
             plugins=[FolderCheckpointIO()],
             default_root_dir=folder.path,  # where plugins write
@@ -98,6 +113,23 @@ def build_loggers(config: dict[str, Any], folder: RunFolder) -> list[Logger]:
                 f"logger={name} needs the extra {extra}: pip install -c constraints.txt -e '.[{extra}]' ({error})."
             ) from None
     return loggers
+
+
+def in_micro_batches(settings: dict[str, Any], choice: Choice, batch_size: int) -> dict[str, Any]:
+    """What counts batches, for batches that go through in pieces.
+
+    Args:
+        settings: Of the trainer, in batches of ``batch_size``.
+        choice: Says how many pieces a batch is cut into.
+        batch_size: ``data.batch_size``.
+    """
+    pieces = batch_size // choice.micro_batch
+    limits = {key: settings[key] for key in ("limit_train_batches", "limit_val_batches", "limit_test_batches")}
+    return {
+        "accumulate_grad_batches": choice.accumulate,
+        # A float is a share, as in Lightning.
+        **{key: pieces * limit if isinstance(limit, int) else limit for key, limit in limits.items()},
+    }
 
 
 def automatic_precision(accelerator: str) -> str:
