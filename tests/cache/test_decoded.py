@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import ft.cache.decoded as decoded_module
+import ft.cache.decoded_views as views_module
 from ft.cache.decoded import DecodedSplit, Room
 from ft.cache.folder import entries
 from ft.data import source as source_module
@@ -223,7 +224,7 @@ def test_a_batch_of_which_nothing_can_be_read_is_empty(photos):
 
 
 def test_where_all_images_fit_on_the_device_batches_are_gathered_there(photos, monkeypatch):
-    monkeypatch.setattr(decoded_module, "free_memory", lambda device: 4 * 14 * 3 * 24 * 24)
+    monkeypatch.setattr(views_module, "free_memory", lambda device: 4 * 14 * 3 * 24 * 24)
     data = dataset(photos)
     expected = list(loader(data))
     assert data.decoded is not None
@@ -233,14 +234,14 @@ def test_where_all_images_fit_on_the_device_batches_are_gathered_there(photos, m
     assert (device, tuple(everything.shape)) == (CPU, (14, 3, 24, 24))
     everything[:] = 0
     assert not any(batch.images.any() for batch in loader(data))  # it is from there that they come
-    monkeypatch.setattr(decoded_module, "free_memory", lambda device: 4 * 14 * 3 * 24 * 24 - 1)
+    monkeypatch.setattr(views_module, "free_memory", lambda device: 4 * 14 * 3 * 24 * 24 - 1)
     smaller = dataset(photos)
     assert_equal(list(loader(smaller)), expected)
     assert smaller.decoded._views(PLAIN)._everything is None
 
 
 def test_damage_is_mended_before_images_go_to_the_device(photos, monkeypatch):
-    monkeypatch.setattr(decoded_module, "free_memory", lambda device: LIMIT)
+    monkeypatch.setattr(views_module, "free_memory", lambda device: LIMIT)
     expected = list(loader(dataset(photos)))
     flip(entries("decoded")[0].path / "pixels.u8", 17)
     data = dataset(photos)
