@@ -66,6 +66,9 @@ def test_imports_keep_to_the_rules(name: str, file: Path):
         assert "fork" not in rooms
     if here == "cache":
         assert rooms <= {"cache", "data", "model", "errors", "input_spec"}
+    if here == "machine":
+        assert rooms <= {"machine", "cache", "errors", "input_spec"}
+        assert all(within(other, "ft.cache.folder") for other in inside if within(other, "ft.cache"))
     if here in OUTER:
         assert not rooms & set(OUTER) - {here}
     else:
