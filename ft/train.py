@@ -15,7 +15,7 @@ def train(config: "DictConfig") -> float | None:
     from ft.build.run import build
     from ft.fit import fit
 
-    return fit(build(config), started=started)
+    return fit(build(config, started=started), started=started)
 
 
 if __name__ == "__main__":

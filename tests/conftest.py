@@ -32,6 +32,7 @@ TINY = (
     "data.batch_size=8",
     "data.num_workers=0",
     "recipe=full",
+    "trainer.autotune=false",
     "trainer.max_epochs=2",
     "trainer.accelerator=cpu",
 )

@@ -63,7 +63,9 @@ def build_evaluation(composed: DictConfig) -> Evaluation:
     plugins = useful_plugins(plugins, config)
     model = fold(plugins, "change_model", model)
     recipe = build_recipe(config, model, data, plugins)
-    cache = PrefixCache(cache_options(config, data, plugins, None, choice=None), seed=0, budget=Budget(None, started=0.0))
+    cache = PrefixCache(
+        cache_options(config, data, plugins, None, choice=None), seed=0, budget=Budget(None, started=0.0)
+    )
     module = build_module(config, model, task, data, plugins, recipe, cache)
     checkpoint = folder.checkpoint("best")
     load_weights(checkpoint, module)

@@ -11,6 +11,7 @@ from ft.data.random_crop import RandomCrop
 from ft.data.transforms import EvaluationTransform, Transform
 from ft.errors import one_of
 from ft.input_spec import InputSpec
+from ft.machine.choice import Choice
 from ft.phases.head_init import CHOICES
 from ft.phases.plan import start_value
 from ft.phases.prefix_cache import CacheOptions
@@ -63,8 +64,14 @@ def build_recipe(config: dict[str, Any], model: Any, data: Data, plugins: Sequen
     return replace(recipe, head_training=settings["head_training"])
 
 
+def whole_model_steps(recipe: Recipe, data: Data) -> int:
+    """Steps in which every stage trains, before the plugins have their say."""
+    per_epoch = len(data.splits["train"].targets) // data.options.batch_size
+    return recipe.epochs * per_epoch if recipe.name == "full" else 0
+
+
 def cache_options(
-    config: dict[str, Any], data: Data, plugins: Sequence[Plugin], view: Transform | None, *, bf16: bool
+    config: dict[str, Any], data: Data, plugins: Sequence[Plugin], view: Transform | None, *, choice: Choice | None
 ) -> CacheOptions:
     """What may be stored, and what it depends on.
 
@@ -73,7 +80,7 @@ def cache_options(
         data: Its images are told apart by their fingerprints.
         plugins: What they do to images is part of a view.
         view: The transform of views other than the first, before the plugins.
-        bf16: Whether frozen stages run in bf16.
+        choice: How this machine computes best, where it was measured.
     """
     changing = [
         plugin.name for plugin in plugins if overrides(plugin, "train_transform") or overrides(plugin, "train_batch")
@@ -84,7 +91,7 @@ def cache_options(
         identity=model,
         images={name: fingerprint(split.images) for name, split in data.splits.items()},
         drawn_with={"plugins": {name: config["plugins"][name] for name in changing}, "transform": repr(view)},
-        bf16=bf16,
+        choice=choice,
     )
 
 
@@ -94,5 +101,5 @@ def recipe_view(config: dict[str, Any], recipe: Recipe, data: Data, plugins: Seq
     if recipe.name != "auto" or augmented or all(phase.views == 1 for phase in recipe.phases):
         return None
     settings = config["recipe"]
-    flip = settings["flip"] if data.suggested.get("flip", True) else 0.0
+    flip = settings["flip"] if data.suggested["flip"] else 0.0
     return RandomCrop(EvaluationTransform(spec), tuple(settings["crop"]), flip)

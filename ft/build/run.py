@@ -1,5 +1,6 @@
 """From a composed config to a run: reads the keys, checks what only the whole config can tell, calls plain Python."""
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from ft.build.data import Data, build_data
 from ft.build.full_batch_rules import refuse_with_full_batch
 from ft.build.plugins import build_plugins, useful_plugins
-from ft.build.recipe import build_recipe, cache_options, recipe_view
+from ft.build.recipe import build_recipe, cache_options, recipe_view, whole_model_steps
 from ft.build.resume import resumed_config
+from ft.build.tuning import tuned
 from ft.build.trainer import build_trainer, lightning_quiet, process_rank
 from ft.checkpoint.interrupt import StopBetweenBatches
 from ft.checkpoint.keep import KeepCheckpoints
@@ -21,6 +23,7 @@ from ft.errors import UserError, one_of, require
 from ft.instantiate import check_targets, instantiate, instantiate_later, locate
 from ft.module import FineTuner
 from ft.optim.options import OptimizerOptions, ScheduleOptions
+from ft.phases.budget import Budget, EndInTime, seconds_of
 from ft.phases.prefix_cache import PrefixCache
 from ft.phases.recipe import Recipe
 from ft.plugin import Plugin, fold
@@ -51,12 +54,17 @@ class Run:
     interrupt: StopBetweenBatches
 
 
-def build(composed: DictConfig) -> Run:
+def build(composed: DictConfig, *, started: float | None = None) -> Run:
     """Builds a training run; the run folder is the last thing that is made.
+
+    Args:
+        composed: The whole config.
+        started: When the user's wait began, as ``time.time()`` tells it; now, if nothing is said.
 
     Raises:
         UserError: Anything the user can mend.
     """
+    started = time.time() if started is None else started
     lightning_quiet()
     folder, config = resumed_config(composed)
     if isinstance(config.get("experiment"), dict):
@@ -75,10 +83,12 @@ def build(composed: DictConfig) -> Run:
     recipe = build_recipe(config, model, data, plugins)
     view = recipe_view(config, recipe, data, plugins, model.input_spec)
     loaders = data.loaders(model.input_spec, plugins, seed=config["seed"], view=view)
-    cache = PrefixCache(cache_options(config, data, plugins, view, bf16=False), seed=config["seed"])
+    budget = Budget(seconds_of(config["budget"]), started=started)
+    choice = tuned(config, model, loaders, whole_model_steps=whole_model_steps(recipe, data))
+    cache = PrefixCache(cache_options(config, data, plugins, view, choice=choice), seed=config["seed"], budget=budget)
     module = build_module(config, model, task, data, plugins, recipe, cache)
     interrupt = StopBetweenBatches()
-    trainer, metrics, checkpoints = build_trainer(config, folder, task, plugins, interrupt)
+    trainer, metrics, checkpoints = build_trainer(config, folder, task, plugins, [interrupt, EndInTime(budget)])
     if module.optimizer_options.full_batch:
         refuse_with_full_batch(module, trainer, data, plugins)
     for plugin in plugins:

@@ -4,6 +4,8 @@ root/train/daisy/1.jpg   root/val/daisy/2.jpg   [root/test/...]      or
 root/daisy/1.jpg         root/rose/2.jpg
 """
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,16 +48,28 @@ def _read(top: Path, root: Path) -> Split:
     directories = sorted(entry for entry in top.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not directories:
         raise UserError(f"data.root: {top} has no class directories. It must hold one directory of images a class.")
-    paths: list[Path] = []
+    paths: list[str] = []
+    names: list[str] = []
     labels: list[str] = []
     for directory in directories:
-        found = sorted(path for path in directory.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+        found = sorted(_images(str(directory)), key=lambda path: path.split(os.sep))
         if not found:
             raise UserError(
                 f"data.root: class {directory.name!r} has no image in {directory}. "
                 f"Remove the directory or add images ({', '.join(sorted(EXTENSIONS))})."
             )
         paths += found
+        below, start = directory.relative_to(root).as_posix(), len(str(directory))
+        names += [below + path[start:].replace(os.sep, "/") for path in found]
         labels += [directory.name] * len(found)
-    names = [path.relative_to(root).as_posix() for path in paths]
-    return Split(FileImages([str(path) for path in paths]), np.array(labels), names)
+    return Split(FileImages(paths), np.array(labels), names)
+
+
+def _images(directory: str) -> Iterator[str]:
+    """Paths of all images below. The directory says what is a file; asking each one takes ten times as long."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _images(entry.path)
+            elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS and entry.is_file():
+                yield entry.path

@@ -119,20 +119,23 @@ class DataModule(LightningDataModule):
         """Every image of a split once, in order, as evaluation sees it."""
         return self._evaluation_loader(split)
 
-    def view_loader(self, split: str, view: int, transform: Transform) -> Loader:
-        """Every image of a split once, in order, in batches of one size on every machine.
+    def view_loader(self, split: str, view: int, transform: Transform, *, num_workers: int | None = None) -> Loader:
+        """Every image of a split once, in one random order, in batches of one size on every machine.
+
+        A pass that is cut short has then seen a random sample.
 
         Args:
             split: Its name.
             view: Takes the place of the epoch in what the transform draws from.
             transform: Pillow image to ``(C, H, W)`` ``uint8``.
+            num_workers: Decoding processes; ``None`` as for training.
         """
         size = len(self.splits[split].targets)
+        order = torch.randperm(size, generator=torch.Generator().manual_seed(0)).tolist()
         batches = [
-            [(view, position) for position in range(start, min(start + VIEW_BATCH, size))]
-            for start in range(0, size, VIEW_BATCH)
+            [(view, position) for position in order[start : start + VIEW_BATCH]] for start in range(0, size, VIEW_BATCH)
         ]
-        return self._loader(split, transform, batches, persistent=False)
+        return self._loader(split, transform, batches, num_workers=num_workers, persistent=False)
 
     def sample_loader(self, split: str, num_images: int, *, num_workers: int = 0) -> Loader:
         """A random sample of a split, as evaluation sees it: the same in every process and whenever it is asked for.

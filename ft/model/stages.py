@@ -6,6 +6,7 @@ timm's ``group_matcher(coarse=True)`` defines them by parameter names; buffers, 
 (activations, dropout), follow the parameters they stand with.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,7 @@ def backbone_stages(backbone: Any, prefix: str) -> list[Stage]:
     else:
         group_of = dict.fromkeys(names, 0)
     module_group = _module_groups(backbone, group_of)
+    buffers = [name for name, _ in backbone.named_buffers()]
     groups = sorted(set(group_of.values()))
     titles = ["body"] if len(groups) == 1 else ["stem", *(f"stage{at}" for at in range(1, len(groups)))]
     return [
@@ -57,7 +59,7 @@ def backbone_stages(backbone: Any, prefix: str) -> list[Stage]:
             tuple(prefix + name for name in names if group_of[name] == group),
             tuple(
                 prefix + name
-                for name, _ in backbone.named_buffers()
+                for name in buffers
                 # A buffer of the whole backbone (a rotary embedding's table) is needed from the first stage on.
                 if module_group.get(name.rpartition(".")[0], groups[0]) == group
             ),
@@ -84,14 +86,22 @@ def head_stage(head: nn.Module, prefix: str) -> Stage:
 
 def _module_groups(backbone: nn.Module, group_of: dict[str, int]) -> dict[str, int]:
     """The group of every module that belongs to exactly one."""
+    # In one walk over the parameters: this is asked a dozen times before training starts.
+    groups_below: defaultdict[str, set[int]] = defaultdict(set)
+    for parameter, group in group_of.items():
+        above = parameter
+        while above:
+            above = above.rpartition(".")[0]
+            groups_below[above].add(group)
     found: dict[str, int] = {}
     # Modules without parameters stand with the module around them, or, at the top, with the one registered before:
     # a ResNet's ``maxpool`` and a ViT's ``pos_drop`` come after their stem.
     latest = min(group_of.values())
     for name, _ in backbone.named_modules():
-        below = {group for other, group in group_of.items() if other.startswith(f"{name}.") or not name}
+        below = groups_below.get(name, set())
         if len(below) == 1 and name:
-            found[name] = latest = below.pop()
+            (latest,) = below
+            found[name] = latest
         elif not below:
             found[name] = found.get(name.rpartition(".")[0], latest)
     return found

@@ -75,9 +75,7 @@ class TimmModel(nn.Module):
             return None
         return split(self, stages, boundary, self._probe())
 
-    def between(
-        self, start: str | None, stops: Sequence[str]
-    ) -> Callable[[Any], dict[str, Any]] | None:
+    def between(self, start: str | None, stops: Sequence[str]) -> Callable[[Any], dict[str, Any]] | None:
         """What crosses each of several boundaries, in one pass as in eval mode; the model has to be in it.
 
         Args:

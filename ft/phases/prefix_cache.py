@@ -25,6 +25,8 @@ from ft.data.module import DataModule
 from ft.data.randomness import derive_seed
 from ft.data.transforms import normalize
 from ft.errors import one_of, require
+from ft.machine.choice import Choice
+from ft.phases.budget import PASS_SHARE, VALIDATION_SHARE, Budget
 from ft.phases.plan import HEAD, Phase, boundary
 from ft.phases.stored_views import StoredViews
 from ft.plugin import Plugin, overrides
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from ft.module import FineTuner
 
 GIB = 1 << 30
+# Of the end of a run with a budget: the test, by the speed of a pass; checkpoints and summary.
+TEST_MARGIN, CLOSING_SECONDS = 2.5, 1.5
 KEY = "cache"
 
 
@@ -48,7 +52,7 @@ class CacheOptions:
         identity: What the model is, besides its weights.
         images: Fingerprint of each split's images; ``None`` where they cannot be told apart: kept in memory alone.
         drawn_with: What decides how views other than the first are drawn.
-        bf16: Whether the frozen stages run in bf16.
+        choice: How this machine computes best; ``None`` where nobody has measured: fp32, threads as they are.
     """
 
     activations: bool
@@ -58,12 +62,17 @@ class CacheOptions:
     identity: Mapping[str, Any]
     images: Mapping[str, str | None]
     drawn_with: Mapping[str, Any]
-    bf16: bool
+    choice: Choice | None
 
     def __post_init__(self) -> None:
         one_of(self.dtype, ("auto", *DTYPES), f"{KEY}.dtype")
         require(self.memory >= 0, f"{KEY}.memory", "must be at least 0 GiB", self.memory)
         require(self.disk >= 0, f"{KEY}.disk", "must be at least 0 GiB", self.disk)
+
+    @property
+    def bf16(self) -> bool:
+        """Whether the frozen stages run in bf16."""
+        return self.choice is not None and self.choice.frozen_precision == "bf16"
 
     @property
     def stored_dtype(self) -> str:
@@ -76,15 +85,18 @@ class PrefixCache:
     Args:
         options: What may be stored.
         seed: Of the views.
+        budget: Cuts a pass short that would take too long.
 
     Attributes:
         suffix: What the batches of the current phase are to be run through; ``None`` where they are images.
         why_not: Why the current phase is not cached, for people; empty where it is.
     """
 
-    def __init__(self, options: CacheOptions, *, seed: int) -> None:
+    def __init__(self, options: CacheOptions, *, seed: int, budget: Budget) -> None:
         self.options = options
         self.seed = seed
+        self.budget = budget
+        self.pass_seconds = 0.0  # of the last whole pass over the training images
         self.suffix: Callable[[Any], Tensor] | None = None
         self.why_not = ""
         self._boundary: str | None = None
@@ -111,7 +123,11 @@ class PrefixCache:
         self.why_not = self._refusal(module, at, views)
         if not self.why_not:
             wanted = [at, *(each for each in later if self._split(module, each) is not None and each != at)]
-            train = [self._stored(module, data, "train", view, wanted) for view in range(views or 1)]
+            train = [self._stored(module, data, "train", 0, wanted)]
+            for view in range(1, views or 1):
+                # A further view that would not come in time is left out.
+                if self.budget.allows(2 * self.pass_seconds):
+                    train.append(self._stored(module, data, "train", view, wanted))
             val = self._stored(module, data, "val", 0, wanted) if "val" in data.splits else None
             if None in train or ("val" in data.splits and val is None):
                 self.why_not = "there is no room for its activations: raise cache.memory or cache.disk"
@@ -122,6 +138,9 @@ class PrefixCache:
                     self._sources["val"] = StoredViews([val], data.splits["val"].targets, at, seed=self.seed)
                 self.suffix, self._boundary = self._split(module, at)[1], at
         module.train()
+        if self.options.choice is not None:
+            choice = self.options.choice
+            torch.set_num_threads(choice.train_threads if self.suffix is None else choice.cached_threads)
         if self.why_not and self.why_not not in self._told and at != module.stage_names[0]:
             self._told.add(self.why_not)
             self._say(module, f"cache: frozen stages are computed in every epoch: {self.why_not}")
@@ -230,21 +249,30 @@ class PrefixCache:
     def release(self) -> None:
         """Forgets what only an earlier phase read, and what can be read again."""
         used = {id(view) for source in self._sources.values() for view in source.views}
-        self._kept = {
-            name: stored for name, stored in self._kept.items() if id(stored) in used or not _is_there(name)
-        }
+        self._kept = {name: stored for name, stored in self._kept.items() if id(stored) in used or not _is_there(name)}
 
     def _compute(
         self, module: "FineTuner", data: DataModule, split: str, view: int, names: Mapping[str, str], *, on_disk: bool
     ) -> dict[str, Stored]:
         """One pass over the images."""
         started, size = time.perf_counter(), len(data.splits[split].targets)
+        limit = self.budget.left * PASS_SHARE * (1.0 if split == "train" else VALIDATION_SHARE)
         module.eval()
+        choice = self.options.choice
+        if choice is not None:
+            torch.set_num_threads(choice.frozen_threads)
+        loader = data.view_loader(
+            split,
+            view,
+            data.train_transform if view else data.eval_transform,
+            num_workers=None if choice is None else choice.frozen_workers,
+        )
         order = sorted(names, key=module.stage_names.index)
         run = _between(module.model, order)
         writers: dict[str, Writer] = {}
+        seen = 0
         with torch.no_grad(), torch.autocast(module.device.type, torch.bfloat16, enabled=self.options.bf16):
-            for number, batch in enumerate(data.view_loader(split, view, self._transform(data, view))):
+            for number, batch in enumerate(loader):
                 found: dict[str, list[Tensor]] = {}
                 if len(batch.index):
                     crossing = run(self._images(module, batch, view, number))
@@ -254,6 +282,13 @@ class PrefixCache:
                 for at, writer in list(writers.items()):
                     if not self._add(module, writer, found.get(at, []), batch):
                         del writers[at]
+                seen += len(batch.index) + len(batch.failures)
+                if time.perf_counter() - started > limit and seen < size:
+                    # A part of the images, in random order: good for this run, and for no other.
+                    for writer in writers.values():
+                        writer.forget_disk()
+                    writers = {at: writer for at, writer in writers.items() if writer.in_memory}
+                    break
         done = {}
         for at, writer in writers.items():
             try:
@@ -263,17 +298,19 @@ class PrefixCache:
                 if writer.in_memory:
                     done[at] = writer.finish()
         seconds = time.perf_counter() - started
+        if split == "train":
+            self.pass_seconds = seconds
+            # The final test runs the whole model, perhaps in higher precision than this pass.
+            test = data.splits["test"].targets if "test" in data.splits else ()
+            self.budget.reserve = TEST_MARGIN * len(test) * seconds / max(seen, 1) + CLOSING_SECONDS
         what = "plain view" if view == 0 else f"view {view}"
         mib = sum(stored.bytes for stored in done.values()) / (1 << 20)
         self._say(
             module,
-            f"cache: {split}, {what}: {size:,} images through the frozen stages once, in {seconds:.1f} s "
-            f"({size / seconds:.0f} a second, {mib:,.0f} MiB before {', '.join(order)})",
+            f"cache: {split}, {what}: {seen:,}{f' of {size:,}' if seen < size else ''} images through the frozen "
+            f"stages once, in {seconds:.1f} s ({seen / seconds:.0f} a second, {mib:,.0f} MiB before {', '.join(order)})",
         )
         return done
-
-    def _transform(self, data: DataModule, view: int) -> Any:
-        return data.train_transform if view else data.eval_transform
 
     def _images(self, module: "FineTuner", batch: Any, view: int, number: int) -> Tensor:
         images, targets = batch.images.to(module.device), batch.targets.to(module.device)

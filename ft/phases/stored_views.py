@@ -40,7 +40,10 @@ class StoredViews:
         """What the sampler asks for: ``(epoch, position)`` each, all of one epoch."""
         positions = torch.tensor([position for _, position in keys])
         readable = self.readable[positions]
-        failures = tuple((at, self.why[at]) for at in positions[~readable].tolist())
+        # What is missing without a reason was not reached in time.
+        failures = tuple((at, self.why[at]) for at in positions[~readable].tolist() if at in self.why)
+        if not readable.any():
+            return Batch(torch.empty(0), torch.empty(0), torch.empty(0, dtype=torch.long), failures)
         positions = positions[readable]
         values = self._gather(positions, keys[0][0])
         images = values[0] if len(values) == 1 else tuple(values)

@@ -73,11 +73,11 @@ def test_a_head_of_several_layers_is_trained_on_the_features(build_run, pretrain
     for init in ("random", "solved"):
         run = build_run(
             f"model.head_init={init}", pretrained, head, "optimizer.lr=1e-9", "trainer.max_epochs=1",
-            "data.num_images=60", "model.open=head", "recipe.head_training.steps=60",
+            "data.num_images=60", "model.open=head",
         )  # fmt: skip
         fit(run, started=0.0)
         losses[init] = run.metrics.rows[0]["train/loss"]
-    assert losses["solved"] < 0.7 * losses["random"]
+    assert losses["solved"] < 0.9 * losses["random"]
 
 
 def test_a_way_to_begin_that_does_not_exist_is_refused(build_run):
