@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from ft.command.imports import heavy_imports
 from ft.command.verb import run_verb
 
 if TYPE_CHECKING:
@@ -10,8 +11,9 @@ if TYPE_CHECKING:
 
 def evaluate(config: "DictConfig") -> float | None:
     """Evaluates one split, prints a table, writes ``evaluation_<split>.json``, and returns the task's metric."""
-    from ft.build.evaluation import build_evaluation
-    from ft.show.console import evaluation_table
+    with heavy_imports():
+        from ft.build.evaluation import build_evaluation
+        from ft.show.console import evaluation_table
 
     run = build_evaluation(config)
     metrics = run.trainer.test(run.module, run.loader, verbose=False)[0]

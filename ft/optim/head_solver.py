@@ -14,8 +14,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize
-from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import train_test_split
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -57,6 +55,9 @@ def ridge(features: np.ndarray, targets: np.ndarray) -> Head:
         targets: ``(N, K)``.
     """
     penalties = [len(features) * penalty for penalty in RIDGE_PENALTIES]
+    # Here and below: a run that solves no head, or none of this kind, does not wait for scikit-learn's import.
+    from sklearn.linear_model import RidgeCV
+
     solution: Any = RidgeCV(alphas=penalties).fit(features, targets.astype(np.float64).reshape(len(targets), -1))
     return np.atleast_2d(solution.coef_), np.atleast_1d(solution.intercept_)
 
@@ -84,6 +85,8 @@ def _logistic(features: np.ndarray, targets: np.ndarray, num_classes: int) -> He
     counts = np.bincount(targets, minlength=num_classes)
     # A class of one image cannot be on both sides.
     stratify = targets if counts[counts > 0].min() > 1 and len(targets) >= 5 * len(counts) else None
+    from sklearn.model_selection import train_test_split
+
     divided: Any = train_test_split(np.arange(len(targets)), targets, test_size=0.2, random_state=0, stratify=stratify)
     seen, held, seen_targets, held_targets = divided
     penalty = PENALTIES[2]
