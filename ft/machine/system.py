@@ -69,11 +69,15 @@ class Others:
 
     def were_busy(self) -> bool:
         """Whether they took more than a quarter of the processors' time since then."""
+        return self.share() > BUSY_SHARE
+
+    def share(self) -> float:
+        """Of the processors' time since then, what they took."""
         then, now = self._start, self._read()
         if then is None or now is None:
-            return False
+            return 0.0
         every, idle, own = (after - before for before, after in zip(then, now, strict=True))
-        return every > 0 and (every - idle - own) / every > BUSY_SHARE
+        return max(0.0, every - idle - own) / every if every > 0 else 0.0
 
     def _read(self) -> tuple[float, float, float] | None:
         """Seconds so far: of all processors, of those idle, of this process."""
