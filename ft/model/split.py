@@ -52,10 +52,10 @@ class Suffix:
     """
 
     def __init__(self, model: nn.Module, trace: Callable[[], Any], crossing: Sequence[Any], varying: Sequence[int]):
-        self.model = model
         self.trace = trace
         self.constants = {at: value for at, value in enumerate(crossing) if at not in varying}
         self.varying = varying
+        self._traced = _traced_modules(model)
         self._parts: dict[Any, fx.GraphModule] = {}
 
     def __call__(self, activations: Activations) -> Tensor:
@@ -68,7 +68,7 @@ class Suffix:
 
     def _part(self) -> fx.GraphModule:
         # Modes and rates of the code around the stages are fixed by tracing: one graph for each that occurs.
-        fixed = _fixed_by_tracing(self.model)
+        fixed = _fixed_by_tracing(self._traced)
         if fixed not in self._parts:
             self._parts[fixed] = self.trace()[1]
         return self._parts[fixed]
@@ -275,13 +275,17 @@ def _in_eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _fixed_by_tracing(model: nn.Module) -> tuple[Any, ...]:
-    """Mode, and numbers such as timm's ``drop_rate``, of the modules whose own code is traced."""
+def _traced_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Those whose own code is traced: they lie in no stage."""
     owned = {name for stage in getattr(model, "stages")() for name in stage.modules}  # noqa: B009 - not nn.Module's
+    return [(name, module) for name, module in model.named_modules() if name not in owned]
+
+
+def _fixed_by_tracing(modules: Sequence[tuple[str, nn.Module]]) -> tuple[Any, ...]:
+    """Their mode, and numbers such as timm's ``drop_rate``. Asked in every step."""
     return tuple(
         (name, key, value)
-        for name, module in model.named_modules()
-        if name not in owned
+        for name, module in modules
         for key, value in sorted(vars(module).items())
         if isinstance(value, bool | float)
     )
