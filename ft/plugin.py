@@ -49,9 +49,9 @@ class Plugin(Callback):
         name: The key under ``plugins`` in the config; set when the plugin is built.
         changes_evaluation: The plugin changes what evaluation computes (EMA, LoRA): it has to say so.
         needs_pretrained: Of no use on random weights: it is left out there, and the run says so.
-        stored_as: What its ``train_batch`` is good for where the frozen stages' activations are stored: ``views``, it may
-            be done once for each stored view of an image; ``activations``, it is as right on what crosses a boundary;
-            ``never``, it needs the images in every step, and nothing is stored.
+        stored_as: What its ``train_batch`` is good for where the frozen stages' activations are stored: ``views``, it
+            may be done once for each stored view of an image; ``activations``, it is as right on what crosses a
+            boundary; ``never``, it needs the images in every step, and nothing is stored.
         exclusive: Roles that only one plugin of a run can have, as words for the message:
             ``{"averages the weights"}``.
         neutral: Settings under which the plugin changes nothing; a contract test trains with them.

@@ -13,8 +13,8 @@ from ft.build.full_batch_rules import refuse_with_full_batch
 from ft.build.plugins import build_plugins, useful_plugins
 from ft.build.recipe import build_recipe, cache_options, recipe_view, whole_model_steps
 from ft.build.resume import resumed_config
-from ft.build.tuning import tuned
 from ft.build.trainer import build_trainer, lightning_quiet, process_rank
+from ft.build.tuning import tuned
 from ft.checkpoint.interrupt import StopBetweenBatches
 from ft.checkpoint.keep import KeepCheckpoints
 from ft.data.module import DataModule

@@ -237,8 +237,10 @@ class PrefixCache:
                     return self._keep(names[first], found, module)
             missing = [at for at in boundaries if at == first or (on_disk and not _is_there(names[at]))]
             computed = self._compute(module, data, split, view, {at: names[at] for at in missing}, on_disk=on_disk)
-        found = computed.get(first)
-        return self._keep(names[first], found, module) if found is not None else None
+        for at, stored in computed.items():
+            if at == first or not _is_there(names[at]):
+                self._keep(names[at], stored, module)
+        return self._kept.get(names[first])
 
     def _keep(self, name: str, stored: Stored, module: "FineTuner") -> Stored:
         if module.device.type == "cuda" and stored.bytes * 3 < torch.cuda.mem_get_info(module.device)[0]:
@@ -305,10 +307,11 @@ class PrefixCache:
             self.budget.reserve = TEST_MARGIN * len(test) * seconds / max(seen, 1) + CLOSING_SECONDS
         what = "plain view" if view == 0 else f"view {view}"
         mib = sum(stored.bytes for stored in done.values()) / (1 << 20)
+        part = f"{seen:,} of {size:,}" if seen < size else f"{size:,}"
         self._say(
             module,
-            f"cache: {split}, {what}: {seen:,}{f' of {size:,}' if seen < size else ''} images through the frozen "
-            f"stages once, in {seconds:.1f} s ({seen / seconds:.0f} a second, {mib:,.0f} MiB before {', '.join(order)})",
+            f"cache: {split}, {what}: {part} images through the frozen stages once, in {seconds:.1f} s "
+            f"({seen / seconds:.0f} a second, {mib:,.0f} MiB before {', '.join(order)})",
         )
         return done
 
@@ -337,7 +340,8 @@ class PrefixCache:
         for at in names:
             row = sum(array[:1].nbytes for values in found[at] for array in encode(values[:1], dtype))
             needed = row * size
-            in_memory = needed <= free and not writers  # the others are read when their phase comes
+            # The others are read when their phase comes; of a pass that is cut short nothing is written.
+            in_memory = needed <= free and (not writers or self.budget.seconds is not None)
             fits = on_disk and make_room(needed, limit=int(self.options.disk * GIB), kind="activations")
             if not fits and not in_memory:
                 continue

@@ -18,6 +18,7 @@ from tests.conftest import Killed, StopIn, assert_equal_weights, weights_of
 LAST = ("model.open=[stage4,head]", "trainer.max_epochs=2")
 AUTO = (
     "recipe=auto", "trainer.max_epochs=null", "recipe.min_epochs=2", "recipe.max_epochs=2", "recipe.min_gain=-1",
+    "recipe.phases=[{depth: 0.1, steps: 9, views: 1, rate: 1.0}, {depth: 0.3, steps: 9, views: 1, rate: 0.5}]",
 )  # fmt: skip
 
 

@@ -62,6 +62,26 @@ def test_interrupted_inside_an_epoch_and_resumed_equals_the_whole_run(runs, whol
     resumed_equals_whole(runs, whole_run, name, "test_resnet", 1)
 
 
+# Three phases of two epochs, two stored views, whatever the plugin is; each phase is gone through.
+DEEPENING = (
+    "recipe=auto", "trainer.max_epochs=6", "recipe.min_gain=-1", "recipe.phases.0.views=2", "recipe.phases.1.views=2",
+    "recipe.phases.2.views=2",
+)  # fmt: skip
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", PLUGINS)
+def test_with_the_default_recipe_a_resumed_run_equals_the_whole_one(runs, whole_run, name):
+    """On stored activations where the plugin allows it, inside a phase and at its beginning."""
+    options = (*settings(name), *DEEPENING)
+    whole, written = whole_run(*options)
+    for epoch, batch in ((1, 1), (2, None), (3, 2)):
+        diary = Diary()
+        again = runs.cut_and_resume(*options, epoch=epoch, batch=batch, watch=diary)
+        assert {at: written.lines[at] for at in diary.lines} == diary.lines
+        assert_equal_weights(weights_of(whole), weights_of(again))
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("name", PLUGINS)
 @pytest.mark.parametrize(("architecture", "batch"), [("test_resnet", None), ("test_vit", None), ("test_vit", 1)])
