@@ -213,7 +213,7 @@ class Writer:
             ]
         for files, arrays in zip(self._files, encoded, strict=True):
             for (file, digest), array in zip(files, arrays, strict=True):
-                raw = array.reshape(-1).view(torch.uint8).numpy()
+                raw = memoryview(array.reshape(-1).view(torch.uint8).numpy())  # pyright: ignore[reportArgumentType]
                 file.write(raw)
                 digest.update(raw)
 
@@ -264,7 +264,7 @@ def _read_array(path: Path, rows: int, array: Mapping[str, Any], *, in_memory: b
     flat = torch.from_file(str(path), shared=False, size=size, dtype=dtype) if size else torch.empty(0, dtype=dtype)
     if in_memory:
         flat = flat.clone()
-    digest, raw = hashlib.sha256(), flat.view(torch.uint8).numpy()
+    digest, raw = hashlib.sha256(), memoryview(flat.view(torch.uint8).numpy())  # pyright: ignore[reportArgumentType]
     for start in range(0, len(raw), CHUNK):
         digest.update(raw[start : start + CHUNK])
     if digest.hexdigest() != array["sha256"]:

@@ -20,13 +20,13 @@ def fingerprint(images: Images) -> str | None:
                 digest.update(f"{path}\nmissing\n".encode())
     elif isinstance(images, ArrayImages):
         digest.update(f"{images.pixels.shape} {images.pixels.dtype}".encode())
-        digest.update(np.ascontiguousarray(images.pixels))
+        digest.update(np.ascontiguousarray(images.pixels).data)
     elif isinstance(images, Chosen):
         below = fingerprint(images.images)
         if below is None:
             return None
         digest.update(below.encode())
-        digest.update(np.ascontiguousarray(images.positions, dtype=np.int64))
+        digest.update(np.ascontiguousarray(images.positions, dtype=np.int64).data)
     else:
         return None
     return digest.hexdigest()

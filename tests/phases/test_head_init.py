@@ -67,7 +67,7 @@ def test_a_resumed_run_does_not_solve_again(build_run, train_run, resume_run, pr
     assert_equal_weights(weights_of(whole), weights_of(resume_run(cut)))
 
 
-@pytest.mark.parametrize("head", ["model.head.hidden=[8]", "model.head.norm=batch"])
+@pytest.mark.parametrize("head", ["model.head.hidden=[64]", "model.head.norm=batch"])
 def test_a_head_of_several_layers_is_trained_on_the_features(build_run, pretrained, head):
     losses = {}
     for init in ("random", "solved"):
