@@ -26,6 +26,7 @@ from ft.command.help import show_help
 from ft.command.mistakes import check_types, explain
 from ft.command.search_path import register
 from ft.errors import Answer, UserError
+from ft.machine.allocator import keep_freed_memory
 
 CONF = Path(__file__).parent.parent.parent / "conf"
 USER_ERROR, INTERRUPTED = 2, 130
@@ -52,6 +53,7 @@ def run_verb(verb: Callable[[DictConfig], Any], config_name: str) -> None:
             return None
 
     register()
+    keep_freed_memory()
     if {"--help", "-h"} & set(sys.argv[1:]):
         show_help(CONF, config_name)
     try:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ft.cache.folder import make, place, read_about, touch, write_about
+from ft.machine.allocator import keep_freed_memory
 from ft.machine.system import processor_name, processors
 from ft.machine.timings import Timings
 
@@ -36,6 +37,7 @@ def machine_facts(device: torch.device, available: int) -> dict[str, Any]:
         "versions": {package: version(package) for package in ("torch", "timm")},
         # Threads that wait for each other by spinning compute otherwise than those that sleep.
         "waiting": [os.environ.get(name) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")],
+        "keeps freed memory": bool(keep_freed_memory.cache_info().currsize),
     }
 
 
