@@ -16,9 +16,9 @@ from ft.input_spec import InputSpec
 from ft.machine.decide import Variant, median
 
 ROUNDS = 3
-LONG_ENOUGH = 0.6  # seconds, after which two rounds do
-# Times the fastest so far: not measured further. The first batch prepares kernels.
-HOPELESS, HOPELESS_AT_FIRST = 1.5, 8.0
+LONG_ENOUGH = 0.6  # seconds of rounds, after which no further one is needed
+HOPELESS = 1.5  # times the fastest so far: not measured further
+KERNELS_SECONDS = 0.5  # that the first batch may take longer, because it prepares kernels
 
 Run = Callable[[Tensor, str], None]
 
@@ -106,11 +106,11 @@ class Probe:
             start = self.now()
             run(images, precision)
             each = (self.now() - start) / len(images)
-            if each > (HOPELESS_AT_FIRST if at == 0 else HOPELESS) * limit:
+            if each > HOPELESS * limit + (KERNELS_SECONDS / len(images) if at == 0 else 0.0):
                 return None
             if at:
                 taken.append(each)
-            if len(taken) > 1 and sum(taken) * len(images) > LONG_ENOUGH:
+            if sum(taken) * len(images) > LONG_ENOUGH:
                 break
         return median(taken)
 

@@ -15,7 +15,7 @@ from ft.input_spec import InputSpec
 from ft.machine.choice import Choice
 from ft.machine.decide import Variant, batch_that_fits, earns_its_compilation, fastest, processes
 from ft.machine.memory import fingerprint, machine_facts, recall, remember
-from ft.machine.race import measure
+from ft.machine.race import measure, timed_batch
 from ft.machine.system import Others, free_memory, has_compiler, processors
 from ft.machine.timings import Measured, Timings, seconds
 
@@ -79,7 +79,7 @@ def autotune(
     facts = machine_facts(device, available) | {
         "model": fingerprint(model),
         "input": [spec.channels, spec.height, spec.width],
-        "batch": job.batch_size if device.type != "cpu" else None,
+        "batch": timed_batch(job.batch_size, device),
     }
     timings, source = recall(facts), "remembered"
     if timings is None:
