@@ -107,6 +107,9 @@ class Writer:
         about: For people who look at the folder.
         in_memory: Keeps the rows in memory, besides.
 
+    Attributes:
+        failures: Images that could not be read, and why; to be set before ``finish``.
+
     Raises:
         OSError: The place cannot be written to.
     """
@@ -123,20 +126,16 @@ class Writer:
         self._folder = make(place("activations", f"{key}.new")) if key is not None else None
         self._files: list[list[tuple[BinaryIO, Any]]] = []
 
-    def add(self, activations: Sequence[Tensor], index: Tensor, failures: Iterable[tuple[int, str]]) -> None:
+    def add(self, activations: Sequence[Tensor], index: Tensor) -> None:
         """Appends the rows of a batch.
 
         Args:
             activations: One tensor ``(B, ...)`` for each that crosses.
             index: ``(B,)`` positions of the images.
-            failures: Of images that are not among them.
 
         Raises:
             OSError: The disk is full.
         """
-        self.failures += [(int(at), why) for at, why in failures]
-        if not len(index):
-            return
         self.row[index] = torch.arange(self.rows, self.rows + len(index))
         self.rows += len(index)
         encoded: list[list[Tensor]] = []

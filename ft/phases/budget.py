@@ -24,6 +24,9 @@ PASS_SHARE = 0.5
 # Validation images, of the time that the training images may take.
 VALIDATION_SHARE = 0.25
 
+# For what comes after training, as long as nothing has shown how long that takes.
+FIRST_RESERVE = 0.1
+
 
 def seconds_of(budget: Any) -> float | None:
     """``60s``, ``5m``, ``1.5h`` or a number of seconds; ``None`` for no limit.
@@ -56,7 +59,7 @@ class Budget:
         self.seconds = seconds
         self.started = started
         self.now = now
-        self.reserve = 0.0  # for what comes after training
+        self.reserve = 0.0 if seconds is None else FIRST_RESERVE * seconds  # for what comes after training
 
     @property
     def left(self) -> float:

@@ -10,7 +10,7 @@ say that what it does to images may be done once a view (``stored_as``).
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,11 +22,10 @@ from ft.cache.activations import Stored, Writer, key_of, read, weights_hash
 from ft.cache.codec import DTYPES, encode
 from ft.cache.folder import locked, make_room, place
 from ft.data.module import DataModule
-from ft.data.randomness import derive_seed
-from ft.data.transforms import normalize
 from ft.errors import one_of, require
 from ft.machine.choice import Choice
 from ft.phases.budget import PASS_SHARE, VALIDATION_SHARE, Budget
+from ft.phases.frozen_pass import Crossing, from_images, from_stored
 from ft.phases.plan import HEAD, Phase, boundary
 from ft.phases.stored_views import StoredViews
 from ft.plugin import Plugin, overrides
@@ -99,10 +98,12 @@ class PrefixCache:
         self.pass_seconds = 0.0  # of the last whole pass over the training images
         self.suffix: Callable[[Any], Tensor] | None = None
         self.why_not = ""
-        self._boundary: str | None = None
         self._sources: dict[str, StoredViews] = {}
         self._splits: dict[str, Any] = {}
         self._kept: dict[str, Stored] = {}  # what is in no file, and what the current phase reads
+        self._last: dict[
+            tuple[str, int], tuple[str, str]
+        ] = {}  # split and view -> boundary and name, of the last phase
         self._told: set[str] = set()
 
     def enter(
@@ -119,7 +120,7 @@ class PrefixCache:
             later: Boundaries of phases to come, whose activations the same pass over the images gives.
         """
         at = boundary(phase.stages, module.stage_names)
-        self.suffix, self._sources, self._boundary = None, {}, None
+        self.suffix, self._sources = None, {}
         self.why_not = self._refusal(module, at, views)
         if not self.why_not:
             wanted = [at, *(each for each in later if self._split(module, each) is not None and each != at)]
@@ -136,7 +137,12 @@ class PrefixCache:
                 self._sources["train"] = StoredViews(found, data.splits["train"].targets, at, seed=self.seed)
                 if val is not None:
                     self._sources["val"] = StoredViews([val], data.splits["val"].targets, at, seed=self.seed)
-                self.suffix, self._boundary = self._split(module, at)[1], at
+                self.suffix = self._split(module, at)[1]
+                self._last = {
+                    (split, view): (at, self._key(module, split, view, at) or "")
+                    for split, source in self._sources.items()
+                    for view in range(len(source.views))
+                }
         module.train()
         if self.options.choice is not None:
             choice = self.options.choice
@@ -256,35 +262,28 @@ class PrefixCache:
     def _compute(
         self, module: "FineTuner", data: DataModule, split: str, view: int, names: Mapping[str, str], *, on_disk: bool
     ) -> dict[str, Stored]:
-        """One pass over the images."""
+        """One pass over the images, or over what crossed an earlier boundary."""
         started, size = time.perf_counter(), len(data.splits[split].targets)
         limit = self.budget.left * PASS_SHARE * (1.0 if split == "train" else VALIDATION_SHARE)
         module.eval()
-        choice = self.options.choice
-        if choice is not None:
-            torch.set_num_threads(choice.frozen_threads)
-        loader = data.view_loader(
-            split,
-            view,
-            data.train_transform if view else data.eval_transform,
-            num_workers=None if choice is None else choice.frozen_workers,
-        )
         order = sorted(names, key=module.stage_names.index)
-        run = _between(module.model, order)
+        earlier = self._earlier(module, split, view, order)
+        if earlier is None:
+            crossings = from_images(module, data, split, view, order, self.options.choice)
+        else:
+            crossings = earlier[1]
         writers: dict[str, Writer] = {}
+        unread: list[tuple[int, str]] = []
         seen = 0
         with torch.no_grad(), torch.autocast(module.device.type, torch.bfloat16, enabled=self.options.bf16):
-            for number, batch in enumerate(loader):
-                found: dict[str, list[Tensor]] = {}
-                if len(batch.index):
-                    crossing = run(self._images(module, batch, view, number))
-                    found = {at: [each] if isinstance(each, Tensor) else list(each) for at, each in crossing.items()}
-                if not writers and found:
-                    writers = self._writers(module, found, names, size, on_disk=on_disk)
+            for found in crossings:
+                seen += len(found.index) + len(found.failures)
+                unread += found.failures
+                if found.values and not writers:
+                    writers = self._writers(module, found.values, names, size, on_disk=on_disk)
                 for at, writer in list(writers.items()):
-                    if not self._add(module, writer, found.get(at, []), batch):
+                    if found.values and not self._add(module, writer, found.values[at], found.index):
                         del writers[at]
-                seen += len(batch.index) + len(batch.failures)
                 if time.perf_counter() - started > limit and seen < size:
                     # A part of the images, in random order: good for this run, and for no other.
                     for writer in writers.values():
@@ -293,6 +292,7 @@ class PrefixCache:
                     break
         done = {}
         for at, writer in writers.items():
+            writer.failures = unread
             try:
                 done[at] = writer.finish()
             except OSError as error:
@@ -300,30 +300,36 @@ class PrefixCache:
                 if writer.in_memory:
                     done[at] = writer.finish()
         seconds = time.perf_counter() - started
-        if split == "train":
+        if split == "train" and earlier is None:
             self.pass_seconds = seconds
             # The final test runs the whole model, perhaps in higher precision than this pass.
             test = data.splits["test"].targets if "test" in data.splits else ()
             self.budget.reserve = TEST_MARGIN * len(test) * seconds / max(seen, 1) + CLOSING_SECONDS
         what = "plain view" if view == 0 else f"view {view}"
+        origin = "images" if earlier is None else f"images, from what is stored before {earlier[0]},"
         mib = sum(stored.bytes for stored in done.values()) / (1 << 20)
         part = f"{seen:,} of {size:,}" if seen < size else f"{size:,}"
         self._say(
             module,
-            f"cache: {split}, {what}: {part} images through the frozen stages once, in {seconds:.1f} s "
+            f"cache: {split}, {what}: {part} {origin} through the frozen stages once, in {seconds:.1f} s "
             f"({seen / seconds:.0f} a second, {mib:,.0f} MiB before {', '.join(order)})",
         )
         return done
 
-    def _images(self, module: "FineTuner", batch: Any, view: int, number: int) -> Tensor:
-        images, targets = batch.images.to(module.device), batch.targets.to(module.device)
-        images = normalize(images, module.model.input_spec)
-        if view:
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, "stored view", view, number))
-            for plugin in module.plugins:
-                if overrides(plugin, "train_batch") and plugin.stored_as == "views":
-                    images, _ = plugin.train_batch(images, targets, generator)
-        return images
+    def _earlier(
+        self, module: "FineTuner", split: str, view: int, stops: Sequence[str]
+    ) -> tuple[str, Iterator[Crossing]] | None:
+        """What crossed an earlier boundary, where it is still what would cross it now; stored exactly."""
+        if self.options.stored_dtype != "fp32" or (split, view) not in self._last:
+            return None
+        at, name = self._last[split, view]
+        stored = self._kept.get(name)
+        before = module.stage_names.index(at) < module.stage_names.index(stops[0])
+        # The name says which weights are below: had one of them changed, it would be another.
+        if stored is None or not before or self._key(module, split, view, at) != name:
+            return None
+        crossings = from_stored(module, stored, at, stops)
+        return None if crossings is None else (at, crossings)
 
     def _writers(
         self,
@@ -358,10 +364,10 @@ class PrefixCache:
     def _free_memory(self) -> float:
         return self.options.memory * GIB - sum(stored.bytes for stored in self._kept.values())
 
-    def _add(self, module: "FineTuner", writer: Writer, values: Sequence[Tensor], batch: Any) -> bool:
+    def _add(self, module: "FineTuner", writer: Writer, values: Sequence[Tensor], index: Tensor) -> bool:
         """Whether the writer goes on."""
         try:
-            writer.add(values, batch.index, batch.failures)
+            writer.add(values, index)
         except OSError as error:
             self._disk_full(module, writer, error)
             return writer.in_memory
@@ -376,15 +382,6 @@ class PrefixCache:
     def _say(self, module: "FineTuner", text: str) -> None:
         if module.global_rank == 0:
             print(text, flush=True)
-
-
-def _between(model: Any, stops: Sequence[str]) -> Callable[[Tensor], dict[str, Any]]:
-    """Images to what crosses each boundary; in one pass where the model can."""
-    whole = model.between(None, stops) if hasattr(model, "between") else None
-    if whole is not None:
-        return whole
-    prefixes = {stop: model.split(stop)[0] for stop in stops}
-    return lambda images: {stop: prefix(images) for stop, prefix in prefixes.items()}
 
 
 def on_activations(plugin: Plugin, values: Any, targets: Tensor, generator: torch.Generator) -> tuple[Any, Tensor]:

@@ -75,6 +75,30 @@ def test_prefix_and_suffix_are_the_whole_model_before_every_stage(name):
         assert not torch.equal(whole[0], model.eval()(images)), "something drops"
 
 
+@pytest.mark.parametrize("name", [*QUICK, *SLOW])
+def test_one_pass_gives_what_crosses_every_boundary(name):
+    model, images = built(name)
+    model.eval()
+    names = [stage.name for stage in model.stages()][1:]
+    whole = model.between(None, names)
+    assert whole is not None
+    with torch.no_grad():
+        found = whole(images)
+        assert list(found) == names
+        for stop in names:
+            assert_same(found[stop], model.split(stop)[0](images))
+        middle, later = names[len(names) // 2 - 1], names[len(names) // 2 :]
+        onwards = model.between(middle, later)
+        assert onwards is not None
+        for stop, crossing in onwards(found[middle]).items():
+            assert_same(crossing, found[stop])
+
+
+def assert_same(one, other) -> None:
+    for a, b in zip(*([each] if isinstance(each, torch.Tensor) else each for each in (one, other)), strict=True):
+        assert torch.equal(a, b)
+
+
 def seeded_step(model: nn.Module, forward):
     """Logits and gradients under one random state; running statistics are put back."""
     kept = {name: buffer.clone() for name, buffer in model.named_buffers()}

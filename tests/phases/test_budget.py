@@ -8,6 +8,7 @@ from lightning.pytorch import Callback
 
 from ft.errors import UserError
 from ft.fit import fit
+from ft.phases import frozen_pass
 from ft.phases.budget import Budget, seconds_of
 from ft.phases.prefix_cache import CLOSING_SECONDS
 from tests.conftest import weights_of
@@ -60,13 +61,13 @@ def test_a_run_ends_within_it_and_leaves_its_best(build_run, pretrained, recipe)
 
 def test_a_pass_that_would_take_too_long_sees_a_random_part_of_the_images(build_run, pretrained, capsys, monkeypatch):
     run = build_run(*AUTO, pretrained, "budget=4s", "data.num_images=400", "recipe.min_epochs=1", "recipe.max_epochs=1")
-    images = run.module.cache._images
+    pixels = frozen_pass._pixels
 
     def slowly(*args):
         time.sleep(0.3)
-        return images(*args)
+        return pixels(*args)
 
-    monkeypatch.setattr(run.module.cache, "_images", slowly)
+    monkeypatch.setattr(frozen_pass, "_pixels", slowly)
     run.module.cache.budget.started = time.time()
     fit(run, started=time.time())
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("cache: train, plain view")]

@@ -1,6 +1,7 @@
 """Training on stored activations is training: the same numbers, found again, noticed when damaged, never in the way."""
 
 import errno
+import json
 import shutil
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def test_fifty_steps_on_stored_activations_have_the_losses_of_fifty_on_images(bu
 def test_a_second_run_finds_what_the_first_has_computed(build_run, pretrained, capsys, monkeypatch):
     first, one = trained(build_run, *LAST, pretrained)
     assert "train, plain view: 32 images through the frozen stages once" in capsys.readouterr().out
-    monkeypatch.setattr("ft.phases.prefix_cache._between", None)  # nothing is computed
+    monkeypatch.setattr("ft.phases.frozen_pass._between", None)  # nothing is computed
     second, other = trained(build_run, *LAST, pretrained)
     assert "through the frozen stages" not in capsys.readouterr().out
     assert one.values == other.values
@@ -153,8 +154,9 @@ def test_a_damaged_entry_is_computed_again(build_run, pretrained, capsys, damage
         elif damage == "missing":
             file.unlink()
         elif damage == "about":
-            text = (entry.path / "about.json").read_text()
-            (entry.path / "about.json").write_text(text.replace('"row": [\n  0,\n  1', '"row": [\n  1,\n  0'))
+            about = json.loads((entry.path / "about.json").read_text())
+            about["row"][:2] = about["row"][1::-1]
+            (entry.path / "about.json").write_text(json.dumps(about))
         else:
             (entry.path / "about.json").write_text('{"parts": [')
     capsys.readouterr()
@@ -241,6 +243,28 @@ def test_weights_that_changed_below_the_boundary_are_other_activations(build_run
     assert stored.values == pytest.approx(plain.values, rel=1e-5)
 
 
+def test_a_boundary_that_moves_up_starts_from_what_was_stored_before_the_last_one(build_run, pretrained, capsys):
+    schedule = "[{epoch: 0, open: [stage3, head]}, {epoch: 1, open: [head]}]"
+    lr = "optimizer.lr=1e-30"  # nothing below the new boundary has changed
+    options = ("plugins=[gradual_unfreezing,frozen_batchnorm]", f"plugins.gradual_unfreezing.schedule={schedule}", lr)
+    _, stored = trained(build_run, *options, pretrained, "trainer.max_epochs=2", "model.head.hidden=[8]")
+    said = capsys.readouterr().out
+    assert stored.boundaries == {"stage3", "head"}
+    assert said.count("through the frozen stages once") == 2, "one pass for both boundaries"
+    shutil.rmtree(cache_dir())
+    run = build_run(*options, pretrained, "trainer.max_epochs=1")
+    fit(run, started=0.0)
+    capsys.readouterr()
+    cache, data, module = run.module.cache, run.loaders, run.module
+    direct = cache.features(module, data, [])
+    assert "from what is stored before stage3" in capsys.readouterr().out
+    module.eval()
+    with torch.no_grad():
+        for batch in data.evaluation_loader("train"):
+            images = module.on_after_batch_transfer(batch, 0).images
+            assert torch.allclose(direct.take(batch.index)[0], module.model.features(images), rtol=1e-5, atol=1e-6)
+
+
 def test_each_epoch_sees_one_stored_view_of_each_image():
     drawn = torch.stack([drawn_views(0, epoch, 1000, 4) for epoch in range(8)])
     assert sorted(drawn.unique().tolist()) == [0, 1, 2, 3]
@@ -254,7 +278,8 @@ def made(dtype: str, values: torch.Tensor, key: str | None = None):
     writer = Writer(key, dtype, len(values) + 1, {}, in_memory=True)
     for start in range(0, len(values), 3):
         index = torch.arange(start, min(start + 3, len(values)))
-        writer.add([values[index]], index, [(len(values), "no image")] if start == 0 else [])
+        writer.add([values[index]], index)
+    writer.failures = [(len(values), "no image")]
     return writer.finish()
 
 
