@@ -251,9 +251,11 @@ def test_a_boundary_that_moves_up_starts_from_what_was_stored_before_the_last_on
     said = capsys.readouterr().out
     assert stored.boundaries == {"stage3", "head"}
     assert said.count("through the frozen stages once") == 2, "one pass for both boundaries"
+    run = build_run(*options, pretrained, "trainer.max_epochs=2")
+    run.trainer.callbacks.append(StopIn(epoch=1, batch=None))
+    with pytest.raises(Killed):
+        fit(run, started=0.0)
     shutil.rmtree(cache_dir())
-    run = build_run(*options, pretrained, "trainer.max_epochs=1")
-    fit(run, started=0.0)
     capsys.readouterr()
     cache, data, module = run.module.cache, run.loaders, run.module
     direct = cache.features(module, data, [])
