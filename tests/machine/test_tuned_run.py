@@ -1,6 +1,7 @@
 """``trainer.autotune`` in a run: chosen before anything depends on it, in the config, the same when it goes on."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,8 +10,13 @@ from ft.build import tuning
 from ft.build.trainer import in_micro_batches
 from ft.build.tuning import device_of, is_one_process, seconds_to_read, tuned
 from ft.machine.choice import choice_from_config
+from ft.machine.decide import Variant
+from ft.machine.timings import Measured
 from ft.machine.tune import decide
+from tests.conftest import composed, weights_of
 from tests.machine.test_tune import TIMINGS
+
+STEPS = ("optimizer=sgd", "optimizer.lr=0.01", "trainer.max_epochs=1", "+plugins=frozen_batchnorm", "recipe=full")
 
 
 @pytest.fixture
@@ -125,3 +131,47 @@ def test_reading_draws_no_random_numbers_and_changes_nothing(built):
     before = torch.get_rng_state()
     assert seconds_to_read(built.loaders) > 0
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_run_that_was_tuned_is_resumed_and_evaluated_as_it_was(train_run, resume_run, monkeypatch):
+    from omegaconf import OmegaConf
+
+    from ft.build.evaluation import build_evaluation
+
+    threads = torch.get_num_threads()
+    run = train_run("trainer.autotune=true", "trainer.max_epochs=1")
+    kept = OmegaConf.load(run.folder.config)
+    choice = choice_from_config({"trainer": OmegaConf.to_container(kept.trainer)})
+    assert choice is not None
+    assert run.trainer.precision == choice.train_precision
+
+    def measured_anew(*_, **__):
+        raise AssertionError("measured anew")
+
+    monkeypatch.setattr(tuning, "autotune", measured_anew)
+    again = resume_run(run, "trainer.max_epochs=2")
+    assert again.trainer.current_epoch == 2
+    assert choice_from_config(again.config) == choice
+    with composed(f"run='{run.folder.path}'", "split=val", "accelerator=cpu", config="evaluate") as config:
+        assert build_evaluation(config).trainer.precision == choice.train_precision
+    torch.set_num_threads(threads)
+
+
+def test_a_batch_cut_in_pieces_makes_the_same_step(train_run, pretrained, monkeypatch):
+    """Without BatchNorm's statistics, which are of what goes through at once."""
+    whole = train_run(*STEPS, pretrained)
+
+    def cut(model, spec, *, device, job, wishes):
+        timings = replace(TIMINGS, train={Variant("fp32", True): Measured(0.1, 2, 2)})
+        return decide(
+            timings, job, wishes, device="cpu", threads=1, cores=1, source="", parameter_bytes=0, free=None,
+            can_compile=False,
+        )  # fmt: skip
+
+    monkeypatch.setattr(tuning, "autotune", cut)
+    pieces = train_run(*STEPS, pretrained, "trainer.autotune=true")
+    assert pieces.config["trainer"]["tuned"]["micro_batch"] == 2
+    assert pieces.trainer.global_step == whole.trainer.global_step > 0
+    one, other = weights_of(whole), weights_of(pieces)
+    for name, value in one.items():
+        assert torch.allclose(value.float(), other[name].float(), rtol=1e-4, atol=1e-6), name
