@@ -229,7 +229,9 @@ class FineTuner(LightningModule):
         if not isinstance(batch, Batch) or not len(batch.index):
             return batch
         if batch.boundary is None:
-            return batch._replace(images=normalize(batch.images, self.model.input_spec))
+            choice = self.cache.options.choice
+            last = choice is None or choice.train_channels_last
+            return batch._replace(images=normalize(batch.images, self.model.input_spec, channels_last=last))
         each = [batch.images] if isinstance(batch.images, Tensor) else batch.images
         floats = tuple(values.to(self.dtype) if values.is_floating_point() else values for values in each)
         return batch._replace(images=floats[0] if len(floats) == 1 else floats)

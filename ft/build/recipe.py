@@ -9,7 +9,7 @@ from ft.build.plugins import has_random_weights
 from ft.data.fingerprint import fingerprint
 from ft.data.random_crop import RandomCrop
 from ft.data.transforms import EvaluationTransform, Transform
-from ft.errors import one_of
+from ft.errors import one_of, require
 from ft.input_spec import InputSpec
 from ft.machine.choice import Choice
 from ft.phases.head_init import CHOICES
@@ -38,6 +38,8 @@ def build_recipe(config: dict[str, Any], model: Any, data: Data, plugins: Sequen
     stages = [stage.name for stage in model.stages()]
     opened = start_value(config["model"]["open"], stages)
     head, epochs = config["model"]["head_init"], trainer["max_epochs"]
+    whole = epochs is None or (isinstance(epochs, int) and not isinstance(epochs, bool))
+    require(whole, "trainer.max_epochs", "must be a whole number", epochs)
     if head is not None:
         one_of(head, CHOICES, "model.head_init")
     name = settings["name"]

@@ -92,7 +92,7 @@ class DataModule(LightningDataModule):
         self.seed = seed
         self.num_workers = num_workers(options.num_workers, in_memory=in_memory)
         self.decoded = decoded
-        self.instead: Callable[[str], BatchSource | None] = lambda split: None
+        self.instead: Callable[[str], BatchSource | None] = nothing_instead
 
     def train_dataloader(self) -> TRAIN_DATALOADERS:
         if self.options.full_batch:
@@ -196,6 +196,10 @@ class DataModule(LightningDataModule):
     @property
     def _world_size(self) -> int:
         return self.trainer.world_size if self.trainer else 1
+
+
+def nothing_instead(split: str) -> None:
+    """Batches of every split come from images."""
 
 
 def num_workers(asked: int | str, *, in_memory: bool, cpus: Callable[[], int | None] = os.cpu_count) -> int:

@@ -80,7 +80,8 @@ def _walk(module: "FineTuner", stored: Stored, run: Callable[[Any], dict[str, An
 
 def _pixels(module: "FineTuner", batch: Batch, view: int, number: int) -> Tensor:
     images, targets = batch.images.to(module.device), batch.targets.to(module.device)
-    images = normalize(images, module.model.input_spec)
+    choice = module.cache.options.choice
+    images = normalize(images, module.model.input_spec, channels_last=choice is None or choice.frozen_channels_last)
     if view:
         generator = torch.Generator().manual_seed(derive_seed(module.seed, "stored view", view, number))
         for plugin in module.plugins:

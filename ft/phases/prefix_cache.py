@@ -212,6 +212,7 @@ class PrefixCache:
                 "dtype": self.options.stored_dtype,
                 "bf16": self.options.bf16,
                 "device": module.device.type,
+                "channels_last": self.options.choice is None or self.options.choice.frozen_channels_last,
             }
         )
 

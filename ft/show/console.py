@@ -9,6 +9,8 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from ft.machine.choice import choice_from_config, describe
+from ft.phases.recipe import Recipe
 from ft.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ def header(run: "Run") -> None:
         "data": ", ".join(f"{name} {len(split.targets):,}" for name, split in data.splits.items()),
         "classes": f"{len(classes)}: {', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}",
         "optimizer": f"{options.name}, lr {options.lr:g}, batch {data.options.batch_size}",
+        "recipe": describe_recipe(module.recipe, module.stage_names),
         "plugins": ", ".join(plugin.name for plugin in module.plugins) or "none",
         "device": f"{run.trainer.strategy.root_device} x {run.trainer.world_size}, {run.trainer.precision}",
         "run": str(run.folder.path),
@@ -56,12 +59,25 @@ def header(run: "Run") -> None:
         # Class names and paths may hold brackets, which rich would read as markup; the stages are markup of ours.
         table.add_row(f"[bold]{name}[/]", value if name == "stages" else escape(value))
     console().print(Panel(table, title="resumed" if run.resumed else "ft", title_align="left", expand=False))
+    choice = choice_from_config(run.config)
+    for line in describe(choice) if choice is not None and not run.resumed else []:
+        console().print(f"autotune: {line}", markup=False, soft_wrap=True)
     if data.bad_images.found:
         console().print(f"[yellow]{len(data.bad_images.found)} images cannot be read and are left out[/]")
     left_out = [name for name in run.config["plugins"] if name not in [plugin.name for plugin in module.plugins]]
     if left_out:
         console().print(f"[yellow]{', '.join(left_out)}: of no use on random weights; left out, every stage is open[/]")
     random_weights_warning(run)
+
+
+def describe_recipe(recipe: Recipe, stages: Sequence[str]) -> str:
+    """Its phases in one line: from which stage on the model is open, and for how long."""
+    if not recipe.trains:
+        return f"{recipe.name}: the head is computed"
+    if len(recipe.phases) == 1:
+        return recipe.name
+    parts = [f"from {next(s for s in stages if s in phase.open)} {phase.epochs} epochs" for phase in recipe.phases]
+    return f"{recipe.name}: {recipe.head} head; {', '.join(parts)}, as long as it pays"
 
 
 def random_weights_warning(run: "Run") -> None:
