@@ -23,6 +23,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ft.cache.activations import Part, Stored
+from ft.machine.allocator import keep_freed_memory
 from ft.model.stages import HEAD
 from ft.model.timm_model import TimmModel, timm_model
 from ft.phases.apply import apply, keep_frozen_in_eval
@@ -162,6 +163,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=224)
     asked = parser.parse_args()
+    keep_freed_memory()  # as every verb does; on all sides
     done = [json.loads(line) for line in asked.out.read_text().splitlines()] if asked.out.is_file() else []
     known = {(each["model"], each["open"], each["size"]) for each in done}
     cells = [(name, depth, asked.size) for name in asked.models for depth in BOUNDARIES.get(name, (0, 1, 2))]
