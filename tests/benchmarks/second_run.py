@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.second_run DATA OUT [--sets trashnet] [--rounds 3]
 
-DATA holds ``<set>/{train,val,test}/<class>/*.jpg``. In each round a run with an empty cache folder and then one with the
-folder it left, both ``python -m ft.train data=folder data.root=DATA/<set>`` and nothing else, ended when the line of
-their first epoch appears; clock from the start of the process. About a minute and a half a round and set on 2 cores;
-every finished round is written to OUT (JSON lines) at once.
+DATA holds ``<set>/{train,val,test}/<class>/*.jpg``. In each round a run with an empty cache folder and then one with
+the folder it left, both ``python -m ft.train data=folder data.root=DATA/<set>`` and nothing else, ended when the line
+of their first epoch appears; clock from the start of the process. About a minute and a half a round and set on 2
+cores; every finished round is written to OUT (JSON lines) at once.
 """
 
 import argparse
