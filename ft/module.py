@@ -52,6 +52,7 @@ class FineTuner(LightningModule):
         phase: What trains now; ``None`` before training.
         watched: The task's metric after every validation so far.
         watched_first: The task's metric before the first step, where it was validated.
+        scores: The task's metric after each epoch that was validated.
         validated_at: The optimizer step after which these weights were last validated.
         repeating: Set by a plugin that computes a batch once more (SAM): nothing is logged then.
     """
@@ -87,6 +88,7 @@ class FineTuner(LightningModule):
         self.class_results: dict[str, Tensor] = {}
         self.watched: list[float] = []
         self.watched_first: float | None = None
+        self.scores: dict[int, float] = {}
         self.validated_at = -1
         self.repeating = False
         self.train_loss = task.loss
@@ -148,7 +150,7 @@ class FineTuner(LightningModule):
         if not self.recipe.trains:
             keep_untrained(self)
             self.trainer.should_stop = True
-        self._end_if_enough()
+        self._end_if_enough(self.current_epoch)
 
     def on_train_epoch_start(self) -> None:
         self._begin_epoch()
@@ -172,10 +174,10 @@ class FineTuner(LightningModule):
             group["lr"] = rate
 
     def on_train_epoch_end(self) -> None:
-        self._end_if_enough()
+        self._end_if_enough(self.current_epoch + 1)
 
-    def _end_if_enough(self) -> None:
-        if self.recipe.is_enough(self.watched, self.task.mode, self.watched_first):
+    def _end_if_enough(self, epochs: int) -> None:
+        if self.recipe.is_enough(epochs, self.scores, self.task.mode, self.watched_first):
             self.trainer.should_stop = True
 
     def _boundaries(self, epoch: int) -> list[str]:
@@ -295,6 +297,7 @@ class FineTuner(LightningModule):
         self.validated_at = self.trainer.global_step
         if self.task.metric in self.trainer.callback_metrics:
             self.watched.append(float(self.trainer.callback_metrics[self.task.metric]))
+            self.scores[self.current_epoch] = self.watched[-1]
 
     @torch.no_grad()
     def score(self, loader: Iterable[Batch]) -> dict[str, float]:
@@ -330,10 +333,13 @@ class FineTuner(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["watched"] = self.watched
         checkpoint["watched_first"] = self.watched_first
+        checkpoint["scores"] = dict(self.scores)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.watched[:] = checkpoint["watched"]  # plugins hold this list
+        # Checkpoints of before there were recipes have neither.
         self.watched_first = checkpoint.get("watched_first")
+        self.scores = dict(checkpoint.get("scores", {}))
 
     def _full_batch_step(self, whole_set: WholeSet) -> Tensor:
         """One optimizer step, whose closure walks the whole training set as often as the optimizer likes."""

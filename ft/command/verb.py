@@ -68,6 +68,15 @@ def run_verb(verb: Callable[[DictConfig], Any], config_name: str) -> None:
         raise SystemExit(_tell(f"{error.filename}: {error.strerror}. If runs go there, set runs_dir.")) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
+    finally:
+        _leave_process_group()
+
+
+def _leave_process_group() -> None:
+    """Of several processes; its threads would otherwise still run when Python ends, and abort the process at times."""
+    distributed = getattr(sys.modules.get("torch"), "distributed", None)
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _tell(message: str) -> int:

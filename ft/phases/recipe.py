@@ -90,20 +90,22 @@ class Recipe:
         depth = len(stages) - 1 - stages.index(stage)
         return phase.rate * (self.head_rate if depth == 0 else self.layer_decay ** (depth - 1))
 
-    def is_enough(self, watched: Sequence[float], mode: str, first: float | None) -> bool:
-        """Whether to end instead of opening the next phase; asked after each epoch.
+    def is_enough(self, epochs: int, scores: Mapping[int, float], mode: str, first: float | None) -> bool:
+        """Whether to end instead of opening the next phase.
 
         Args:
-            watched: The task's metric after each epoch so far.
+            epochs: That are behind.
+            scores: The task's metric after those epochs that were validated.
             mode: ``max`` or ``min``.
             first: The metric before the first epoch, where it is known.
         """
-        epoch, sign = len(watched), 1.0 if mode == "max" else -1.0
+        sign = 1.0 if mode == "max" else -1.0
         for start, phase in zip(self.starts(), self.phases, strict=True):
-            if epoch == start + phase.epochs:
-                before = [sign * value for value in ([] if first is None else [first]) + list(watched[:start])]
-                now = max(sign * value for value in watched[start:epoch])
-                return bool(before) and now - max(before) < self.min_gain
+            if epochs == start + phase.epochs:
+                before = [sign * value for epoch, value in scores.items() if epoch < start]
+                before += [] if first is None else [sign * first]
+                during = [sign * value for epoch, value in scores.items() if start <= epoch < epochs]
+                return bool(before and during) and max(during) - max(before) < self.min_gain
         return False
 
 

@@ -57,25 +57,28 @@ def test_rates_fall_with_depth_and_the_solved_head_has_its_own():
 
 
 @pytest.mark.parametrize(
-    ("first", "watched", "mode", "enough"),
+    ("epochs", "first", "scores", "mode", "enough"),
     [
-        (0.5, [0.6, 0.7], "max", False),  # the phase has helped
-        (0.8, [0.6, 0.7], "max", True),  # the solved head was better
-        (0.8, [0.6], "max", False),  # the phase is not over
-        (0.5, [0.6, 0.4], "min", False),
-        (0.3, [0.6, 0.4], "min", True),
-        (None, [0.1, 0.1], "max", False),  # nothing to compare with
+        (2, 0.5, {0: 0.6, 1: 0.7}, "max", False),  # the phase has helped
+        (2, 0.8, {0: 0.6, 1: 0.7}, "max", True),  # the solved head was better
+        (1, 0.8, {0: 0.6}, "max", False),  # the phase is not over
+        (2, 0.8, {1: 0.7}, "max", True),  # validated in every other epoch
+        (2, 0.8, {}, "max", False),  # not validated at all
+        (4, 0.1, {0: 0.6, 1: 0.7, 2: 0.5, 3: 0.7}, "max", True),
+        (2, 0.5, {0: 0.6, 1: 0.4}, "min", False),
+        (2, 0.3, {0: 0.6, 1: 0.4}, "min", True),
+        (2, None, {0: 0.1, 1: 0.1}, "max", False),  # nothing to compare with
     ],
 )
-def test_the_next_phase_opens_only_if_the_last_one_was_worth_it(first, watched, mode, enough):
+def test_the_next_phase_opens_only_if_the_last_one_was_worth_it(epochs, first, scores, mode, enough):
     phase = PlannedPhase(frozenset({"head"}), 2, 1, 1.0)
     recipe = Recipe("auto", (phase, phase), "solved", min_gain=0.01)
-    assert recipe.is_enough(watched, mode, first) is enough
+    assert recipe.is_enough(epochs, scores, mode, first) is enough
 
 
 def test_full_and_linear_never_end_early():
     recipe = full(frozenset(STAGES), epochs=2, head="random", views=None)
-    assert not recipe.is_enough([0.9, 0.1], "max", None)
+    assert not recipe.is_enough(2, {0: 0.9, 1: 0.1}, "max", 0.99)
     assert not computed_head().trains
 
 

@@ -15,6 +15,7 @@ import pytest
 from ft.plugin import overrides
 from tests.plugins.conftest import PLUGINS
 from tests.plugins.test_contract import plugin_of
+from tests.plugins.two_processes import RECIPE
 
 pytestmark = pytest.mark.full
 ROOT = Path(__file__).parents[2]
@@ -29,6 +30,7 @@ def test_one_pair_of_processes_runs_every_unfreezing_plugin_and_ends_each_with_e
             overrides(plugin_of(name), hook) for hook in ("open_stages", "open_tensors", "param_groups", "train_loss")
         )
     ]
+    names.append(RECIPE)
     assert {"gradual_unfreezing", "linear_probe", "surgical", "frozen_batchnorm", "bitfit", "l2_sp"} <= set(names)
     result = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",

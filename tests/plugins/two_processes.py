@@ -12,12 +12,17 @@ import torch.distributed
 from ft.fit import fit
 from tests.plugins.conftest import Runs, settings
 
+# Stands among the plugins for the default recipe: a solved head, phases on activations that one process has stored.
+RECIPE = "recipe"
+DEEPENING = ("recipe=auto", "recipe.min_gain=-1", "recipe.phases.0.views=2")
+
 
 def main(folder: str, weights: str, names: list[str]) -> None:
     """Prints a line for every plugin: the largest difference between the processes, and how much has moved."""
     runs = Runs(Path(folder), Path(weights))
     for name in names:
-        run = runs.build(*settings(name), "trainer=ddp", "trainer.accelerator=cpu", "data.batch_size=3",
+        chosen = DEEPENING if name == RECIPE else settings(name)
+        run = runs.build(*chosen, "trainer=ddp", "trainer.accelerator=cpu", "data.batch_size=3",
                          "trainer.max_epochs=3")  # fmt: skip
         before = {key: value.detach().clone() for key, value in run.module.model.named_parameters()}
         fit(run, started=0.0)
@@ -31,6 +36,8 @@ def main(folder: str, weights: str, names: list[str]) -> None:
         torch.distributed.all_reduce(difference, op=torch.distributed.ReduceOp.MAX)
         if torch.distributed.get_rank() == 0:
             print(f"{name} difference={float(difference):.3g} moved={moved}", flush=True)
+    # Its threads would otherwise still run when the interpreter ends, and abort the process now and then.
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
