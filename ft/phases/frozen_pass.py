@@ -23,12 +23,12 @@ class Crossing(NamedTuple):
 
     Attributes:
         values: By boundary, one tensor ``(B, ...)`` for each that crosses it; empty where no image could be read.
-        index: ``(B,)`` positions of the images in their split.
+        positions: ``(B,)`` of the images, in their split.
         failures: Of images that could not be read: position and reason.
     """
 
     values: dict[str, list[Tensor]]
-    index: Tensor
+    positions: Tensor
     failures: tuple[Any, ...]
 
 
@@ -73,7 +73,7 @@ def _walk(module: "FineTuner", stored: Stored, run: Callable[[Any], dict[str, An
     order = readable[stored.row[readable].argsort()]
     failures = tuple(stored.failures)
     for index in order.split(VIEW_BATCH):
-        values = [each.to(module.device, module.dtype) for each in stored.take(index)]
+        values = [each.to(module.device).float() for each in stored.take(index)]
         yield Crossing(_listed(run(values[0] if len(values) == 1 else tuple(values))), index, failures)
         failures = ()
 

@@ -278,12 +278,12 @@ class PrefixCache:
         seen = 0
         with torch.no_grad(), torch.autocast(module.device.type, torch.bfloat16, enabled=self.options.bf16):
             for found in crossings:
-                seen += len(found.index) + len(found.failures)
+                seen += len(found.positions) + len(found.failures)
                 unread += found.failures
                 if found.values and not writers:
                     writers = self._writers(module, found.values, names, size, on_disk=on_disk)
                 for at, writer in list(writers.items()):
-                    if found.values and not self._add(module, writer, found.values[at], found.index):
+                    if found.values and not self._add(module, writer, found.values[at], found.positions):
                         del writers[at]
                 if time.perf_counter() - started > limit and seen < size:
                     # A part of the images, in random order: good for this run, and for no other.
