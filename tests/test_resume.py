@@ -6,6 +6,7 @@ import signal
 import pytest
 import torch
 from lightning.pytorch import Callback
+from omegaconf import OmegaConf
 
 from ft.checkpoint.load import load
 from ft.errors import UserError
@@ -97,3 +98,15 @@ def test_a_resumed_run_stays_as_frozen_as_it_was(build_run, train_run, resume_ru
     again = resume_run(cut)
     assert again.module.phase.stages == {"stage4", "head"}
     assert_equal_weights(weights_of(whole), weights_of(again))
+
+
+def test_a_run_of_before_there_were_recipes_goes_on(train_run, resume_run):
+    run = train_run("trainer.max_epochs=1")
+    whole = OmegaConf.load(run.folder.config)
+    for key in ("recipe", "cache", "budget"):
+        del whole[key]
+    del whole.data.decoded, whole.data.decoded_limit, whole.data.suggested.flip, whole.trainer.autotune
+    OmegaConf.save(whole, run.folder.config)
+    again = resume_run(run, "trainer.max_epochs=2")
+    assert again.trainer.current_epoch == 2
+    assert again.module.recipe.name == "full"

@@ -8,6 +8,7 @@ from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from ft.build.data import build_data
+from ft.build.older import complete
 from ft.build.plugins import build_plugins, useful_plugins
 from ft.build.recipe import build_recipe, cache_options
 from ft.build.run import build_model, build_module
@@ -50,7 +51,8 @@ def build_evaluation(composed: DictConfig) -> Evaluation:
     if not wishes["run"]:
         raise UserError("ft.evaluate needs run=RUN_FOLDER, or run=last.")
     folder = RunFolder.find(wishes["run"], runs_dir=wishes["runs_dir"], key="run")
-    config: Any = OmegaConf.to_container(OmegaConf.load(folder.config), resolve=True)
+    stored: Any = OmegaConf.to_container(OmegaConf.load(folder.config), resolve=True)
+    config: Any = complete(stored)
     check_targets(config)
     for key in ("batch_size", "num_workers"):
         config["data"][key] = config["data"][key] if wishes[key] is None else wishes[key]

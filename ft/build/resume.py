@@ -7,6 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from ft.build.older import complete
 from ft.errors import UserError
 from ft.run_folder import RunFolder
 
@@ -42,7 +43,7 @@ def resumed_config(composed: DictConfig) -> tuple[RunFolder | None, dict[str, An
             )
         OmegaConf.update(config, key, OmegaConf.select(composed, key), force_add=True)
     assert isinstance(config, DictConfig)
-    return folder, _plain(config)
+    return folder, complete(_plain(config))
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

@@ -108,8 +108,10 @@ def closing_table(run: "Run", summary: dict[str, Any]) -> None:
     out = console()
     out.print(table)
     best = summary["best_epoch"]
+    # Before the first epoch only a solved head is there to be the best.
+    kept = "none" if best is None else "the solved head, before the first" if best < 0 else best + 1
     out.print(
-        f"best epoch {'none' if best is None else best + 1} of {summary['epochs']}   "
+        f"best epoch {kept} of {summary['epochs']}   "
         f"{summary['seconds']:.0f} s   {summary['images_per_second']:.0f} training images/s"
     )
     for name, why in list(run.data.bad_images.found.items())[:10]:
