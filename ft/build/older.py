@@ -12,7 +12,8 @@ def complete(config: dict[str, Any]) -> dict[str, Any]:
     config.setdefault("recipe", {"name": "full", "epochs": 8, "views": None, "head_training": {}})
     config.setdefault("cache", {"activations": False, "dtype": "auto", "memory": 0, "disk": 0})
     config.setdefault("budget", None)
-    for key, value in (("decoded", "off"), ("decoded_limit", 0.0)):
+    for key, value in (("decoded", "off"), ("decoded_limit", 1.0)):
         config["data"].setdefault(key, value)
-    config["data"]["suggested"].setdefault("flip", True)
+    for key, value in (("flip", True), ("recipe", None)):
+        config["data"]["suggested"].setdefault(key, value)
     return config

@@ -43,6 +43,8 @@ def build_recipe(config: dict[str, Any], model: Any, data: Data, plugins: Sequen
     if head is not None:
         one_of(head, CHOICES, "model.head_init")
     name = settings["name"]
+    if name == "auto":
+        name = data.suggested["recipe"] or name
     if has_random_weights(config):
         # A frozen backbone that has learned nothing is of no use: every stage is open, and the run says so.
         name, opened = "full", frozenset(stages)

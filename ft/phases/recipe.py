@@ -48,6 +48,7 @@ class Recipe:
         head_rate: What the rate of a solved head is multiplied with, besides.
         layer_decay: Rate of a stage, relative to the one above it.
         min_gain: A phase is followed by the next only if it has made the best validation value this much better.
+        always: So many phases are gone through in any case.
         frozen_statistics: Normalisation layers of open stages keep their running statistics.
         head_training: How a solved head is trained where it has more than one layer.
         trains: Off where the head is computed and that is all.
@@ -59,6 +60,7 @@ class Recipe:
     head_rate: float = 1.0
     layer_decay: float = 1.0
     min_gain: float = -math.inf
+    always: int = 0
     frozen_statistics: bool = False
     head_training: Mapping[str, Any] = field(default_factory=dict)
     trains: bool = True
@@ -100,8 +102,8 @@ class Recipe:
             first: The metric before the first epoch, where it is known.
         """
         sign = 1.0 if mode == "max" else -1.0
-        for start, phase in zip(self.starts(), self.phases, strict=True):
-            if epochs == start + phase.epochs:
+        for number, (start, phase) in enumerate(zip(self.starts(), self.phases, strict=True), start=1):
+            if number >= self.always and epochs == start + phase.epochs:
                 before = [sign * value for epoch, value in scores.items() if epoch < start]
                 before += [] if first is None else [sign * first]
                 during = [sign * value for epoch, value in scores.items() if start <= epoch < epochs]
@@ -159,6 +161,7 @@ def deepening(
         head_rate=settings["head_rate"] if head != "random" else 1.0,
         layer_decay=settings["layer_decay"],
         min_gain=settings["min_gain"],
+        always=settings["always"],
         frozen_statistics=settings["frozen_statistics"],
     )
 

@@ -16,6 +16,7 @@ SETTINGS = {
     "head_rate": 0.3,
     "layer_decay": 0.5,
     "min_gain": 0.0,
+    "always": 2,
     "frozen_statistics": True,
 }
 
@@ -74,6 +75,13 @@ def test_the_next_phase_opens_only_if_the_last_one_was_worth_it(epochs, first, s
     phase = PlannedPhase(frozenset({"head"}), 2, 1, 1.0)
     recipe = Recipe("auto", (phase, phase), "solved", min_gain=0.01)
     assert recipe.is_enough(epochs, scores, mode, first) is enough
+
+
+def test_so_many_phases_are_gone_through_in_any_case():
+    phase = PlannedPhase(frozenset({"head"}), 2, 1, 1.0)
+    recipe = Recipe("auto", (phase, phase, phase), "solved", min_gain=0.01, always=2)
+    scores = dict.fromkeys(range(4), 0.5)
+    assert [recipe.is_enough(epochs, scores, "max", 0.6) for epochs in (2, 4)] == [False, True]
 
 
 def test_full_and_linear_never_end_early():
