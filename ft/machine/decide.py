@@ -25,10 +25,9 @@ COPIES_OF_PARAMETERS = 3
 # Gradients of activations live beside them: measured 1.1 to 1.3 times the activations that autograd keeps.
 BACKWARD_SHARE = 1.3
 
-# torch.compile on GPUs, https://pytorch.org/get-started/pytorch-2.0/: 163 models trained on an A100 ran 1.21 times as
-# fast in float32 and 1.51 times under AMP, on average; the smaller one, because a single model may gain nothing. The
-# seconds are assumed. On a CPU it never pays: tf_efficientnet_lite0 in bf16 on one core compiled for 100 s (237 s on a
-# busy machine) and then trained 0.90 times as fast (14.7 before, 13.2 images/s after), forward 1.06 times.
+# torch.compile on GPUs: gain and seconds are assumptions, not measured here and not looked up. On a CPU it did not pay:
+# tf_efficientnet_lite0 in bf16 on one core took 237 s to compile on a busy machine, and then trained 0.90 times as fast
+# (14.7 before, 13.2 images/s after), forward 1.06 times.
 COMPILE_GAIN = {"cuda": 1.21}
 COMPILE_SECONDS = {"cuda": 60.0}
 
