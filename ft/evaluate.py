@@ -23,6 +23,9 @@ def evaluate(config: "DictConfig") -> float | None:
         f"evaluation_{run.split}.json",
         {**values, "checkpoint": run.checkpoint, "classes": list(run.module.task.classes), "per_class": per_class},
     )
+    found = run.module.collector.predictions(run.split, run.reading, run.data.splits[run.split].names)
+    if found is not None:
+        found.save(run.folder.path)
     evaluation_table(run.folder, run.split, values, per_class, run.module.task.classes)
     return values.get(run.module.task.metric.replace("val/", f"{run.split}/", 1))
 

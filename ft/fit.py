@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ from ft.build.run import Run
 from ft.build.trainer import lightning_refusals
 from ft.checkpoint.load import load_weights
 from ft.checkpoint.manifest import verify
+from ft.inference.calibrate import calibrated
+from ft.inference.predictions import Predictions
+from ft.inference.reading import Reading
 from ft.run_folder import ENVIRONMENT, RunFolder
 from ft.show.console import closing_table, header, random_weights_warning
 from ft.show.progress import Clock
@@ -48,11 +52,34 @@ def fit(run: Run, *, started: float) -> float | None:
         raise KeyboardInterrupt
     # Under torchrun every process has made up its own name; the first one's is the run's.
     run.folder = RunFolder(Path(run.trainer.strategy.broadcast(str(run.folder.path))))
-    tested: dict[str, Any] = {}
-    if run.config["test"] and "test" in run.data.splits and run.folder.best.is_dir():
-        load_weights(run.folder.best, run.module)
-        tested = dict(run.trainer.test(run.module, run.loaders, verbose=False)[0])
+    tested = predict_splits(run) if run.config["test"] and run.folder.best.is_dir() else {}
     return finish(run, "finished", tested, started) if first else None
+
+
+def predict_splits(run: Run) -> dict[str, Any]:
+    """Tests the best checkpoint, and keeps what it says of the validation and the test images.
+
+    Returns:
+        The metrics of the test split; empty where there is none.
+    """
+    load_weights(run.folder.best, run.module)
+    tested: dict[str, Any] = {}
+    reading = Reading.of_task(run.module.task)
+    found: list[Predictions | None] = []
+    if "val" in run.data.splits:
+        run.trainer.predict(run.module, run.loaders.evaluation_loader("val"), return_predictions=False)
+        found.append(run.module.collector.predictions("val", reading, run.data.splits["val"].names))
+        if found[0] is not None:
+            reading = calibrated(reading, found[0].logits, found[0].targets)
+    if "test" in run.data.splits:
+        tested = dict(run.trainer.test(run.module, run.loaders, verbose=False)[0])
+        found.append(run.module.collector.predictions("test", reading, run.data.splits["test"].names))
+    if run.trainer.is_global_zero:
+        run.folder.write_json(run.folder.reading.name, reading.as_dict())
+        for predictions in found:
+            if predictions is not None:
+                replace(predictions, reading=reading).save(run.folder.path)
+    return tested
 
 
 def finish(run: Run, status: str, tested: dict[str, Any], started: float) -> float | None:

@@ -18,6 +18,7 @@ from ft.data.module import DataModule
 from ft.data.randomness import derive_seed, seed_global_generators
 from ft.data.transforms import normalize
 from ft.data.whole_set import WholeSet
+from ft.inference.predictions import Collector
 from ft.optim.full_batch import evaluate, l2_terms
 from ft.optim.groups import default_groups, one_group
 from ft.optim.options import OptimizerOptions, ScheduleOptions
@@ -53,6 +54,7 @@ class FineTuner(LightningModule):
         watched: The task's metric after every validation so far.
         watched_first: The task's metric before the first step, where it was validated.
         scores: The task's metric after each epoch that was validated.
+        collector: What the weights say of the images that are being tested or predicted.
         validated_at: The optimizer step after which these weights were last validated.
         repeating: Set by a plugin that computes a batch once more (SAM): nothing is logged then.
     """
@@ -86,6 +88,7 @@ class FineTuner(LightningModule):
             {"val": task.metrics(), "test": task.metrics(), "classes": task.class_metrics()}
         )
         self.class_results: dict[str, Tensor] = {}
+        self.collector = Collector()
         self.watched: list[float] = []
         self.watched_first: float | None = None
         self.scores: dict[int, float] = {}
@@ -269,8 +272,21 @@ class FineTuner(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._step(batch, "val")
 
+    def on_test_epoch_start(self) -> None:
+        self.collector.clear()
+
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._step(batch, "test")
+
+    def on_predict_epoch_start(self) -> None:
+        self.collector.clear()
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Only collects what the weights say; nothing is measured."""
+        self.bad_images.record("val", batch.failures)
+        if len(batch.index):
+            self.collector.add(batch.index, batch.targets, self.logits(batch))
+        return batch.index  # Lightning warns of nothing
 
     def _step(self, batch: Batch, kind: str) -> Tensor | None:
         """Loss of one batch, and its metrics unless it is for training; ``None`` if none of it could be read."""
@@ -288,6 +304,7 @@ class FineTuner(LightningModule):
             self.metrics[kind].update(outputs, targets)
             if kind == "test":
                 self.metrics["classes"].update(outputs, targets)
+                self.collector.add(batch.index, batch.targets, logits)
         return loss
 
     def on_validation_epoch_end(self) -> None:

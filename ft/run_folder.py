@@ -1,6 +1,7 @@
 """The run folder: one a run, never shared, complete even when the run is interrupted.
 
 runs/2026-01-31_14-05-09_3f9c2a/   config.yaml  metrics.csv  summary.json  classes.json  checkpoints/{best,last}
+                                   reading.json  predictions/{val,test}.{safetensors,csv}
 runs/last                          points to the newest
 """
 
@@ -84,6 +85,11 @@ class RunFolder:
     @property
     def summary(self) -> Path:
         return self.path / "summary.json"
+
+    @property
+    def reading(self) -> Path:
+        """What the logits mean: classes, temperature, thresholds."""
+        return self.path / "reading.json"
 
     def write_json(self, name: str, content: Mapping[str, Any] | Sequence[Any]) -> None:
         """Writes a file so that a reader sees the old one or the new one, never a part."""

@@ -43,6 +43,8 @@ def test_what_a_run_leaves_behind(train_run):
         "summary.json",
         "classes.json",
         "checkpoints",
+        "reading.json",
+        "predictions",
     }
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best", "last"}
     config = OmegaConf.load(folder / "config.yaml")

@@ -1,30 +1,28 @@
 """From a run folder to what ``ft.evaluate`` runs."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from ft.build.data import build_data
-from ft.build.older import complete
+from ft.build.data import Data, build_data
 from ft.build.plugins import build_plugins, useful_plugins
 from ft.build.recipe import build_recipe, cache_options
 from ft.build.run import build_model, build_module
+from ft.build.trained import stored_config, stored_reading, stored_task
 from ft.build.trainer import automatic_precision, lightning_quiet
 from ft.build.tuning import device_of
 from ft.checkpoint.load import load_weights
 from ft.data.loader import Loader
 from ft.errors import UserError, one_of
-from ft.instantiate import check_targets, instantiate
+from ft.inference.reading import Reading
 from ft.machine.choice import choice_from_config
 from ft.module import FineTuner
 from ft.phases.budget import Budget
 from ft.phases.prefix_cache import PrefixCache
 from ft.plugin import fold
 from ft.run_folder import RunFolder
-from ft.tasks.task import Task
 
 
 @dataclass
@@ -37,6 +35,8 @@ class Evaluation:
     module: FineTuner
     loader: Loader
     trainer: Trainer
+    data: Data
+    reading: Reading
 
 
 def build_evaluation(composed: DictConfig) -> Evaluation:
@@ -51,17 +51,14 @@ def build_evaluation(composed: DictConfig) -> Evaluation:
     if not wishes["run"]:
         raise UserError("ft.evaluate needs run=RUN_FOLDER, or run=last.")
     folder = RunFolder.find(wishes["run"], runs_dir=wishes["runs_dir"], key="run")
-    stored: Any = OmegaConf.to_container(OmegaConf.load(folder.config), resolve=True)
-    config: Any = complete(stored)
-    check_targets(config)
+    config = stored_config(folder)
     for key in ("batch_size", "num_workers"):
         config["data"][key] = config["data"][key] if wishes[key] is None else wishes[key]
     plugins = build_plugins(config["plugins"])
-    task: Task = instantiate(config["task"], "task")
-    task.load_state_dict(json.loads((folder.path / "classes.json").read_text(encoding="utf-8")))
+    task = stored_task(folder, config)
     data = build_data(config, task, fit_labels=False)
     one_of(wishes["split"], data.splits, "split")
-    model = build_model(config, task, data, load_weights=False)
+    model = build_model(config, task, data.suggested, load_weights=False)
     plugins = useful_plugins(plugins, config)
     model = fold(plugins, "change_model", model)
     recipe = build_recipe(config, model, data, plugins)
@@ -90,4 +87,6 @@ def build_evaluation(composed: DictConfig) -> Evaluation:
         enable_model_summary=False,
         enable_progress_bar=False,
     )
-    return Evaluation(folder, wishes["split"], checkpoint.name, module, loader, trainer)
+    return Evaluation(
+        folder, wishes["split"], checkpoint.name, module, loader, trainer, data, stored_reading(folder, task)
+    )

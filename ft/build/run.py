@@ -77,7 +77,7 @@ def build(composed: DictConfig, *, started: float | None = None) -> Run:
     plugins = build_plugins(config["plugins"])
     task: Task = instantiate(config["task"], "task")
     data = build_data(config, task)
-    model = build_model(config, task, data, load_weights=not resumed)
+    model = build_model(config, task, data.suggested, load_weights=not resumed)
     plugins = useful_plugins(plugins, config)
     model = fold(plugins, "change_model", model)
     recipe = build_recipe(config, model, data, plugins)
@@ -101,13 +101,13 @@ def build(composed: DictConfig, *, started: float | None = None) -> Run:
     return Run(config, folder, resumed, data, loaders, module, trainer, metrics, checkpoints, interrupt)
 
 
-def build_model(config: dict[str, Any], task: Task, data: Data, *, load_weights: bool) -> Any:
+def build_model(config: dict[str, Any], task: Task, suggested: dict[str, Any], *, load_weights: bool) -> Any:
     """The model; what was found out about its weights is written into the config.
 
     Args:
         config: The whole config; its section ``model`` is completed.
         task: Says how many outputs there are.
-        data: Suggests an input size.
+        suggested: By the data: ``img_size`` and ``crop_pct``.
         load_weights: Off where a checkpoint's weights are loaded afterwards.
 
     Raises:
@@ -121,7 +121,7 @@ def build_model(config: dict[str, Any], task: Task, data: Data, *, load_weights:
     arguments = {key: value for key, value in settings.items() if key not in MODEL_KEYS}
     if not load_weights and "weights" in arguments:
         arguments["weights"] = "none"
-    model = instantiate(arguments, "model", num_outputs=task.num_outputs, suggested=data.suggested)
+    model = instantiate(arguments, "model", num_outputs=task.num_outputs, suggested=suggested)
     if hasattr(model, "weights"):
         # So that a resumed run, an evaluation and a reader see what was used, not what was wished for.
         spec = model.input_spec

@@ -55,6 +55,8 @@ def build_trainer(
         )
     if choice is not None and not config["optimizer"]["full_batch"]:
         settings.update(in_micro_batches(settings, choice, config["data"]["batch_size"]))
+    # At the end the best checkpoint's predictions of the validation images are kept: as many as were validated.
+    settings.setdefault("limit_predict_batches", settings["limit_val_batches"])
     if settings["strategy"] == "ddp":
         # A constructor flag: it cannot be changed when a plugin freezes a stage later on.
         frozen = config["recipe"]["name"] != "full" or config["model"]["open"] != "all" or bool(plugins)

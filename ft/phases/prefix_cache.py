@@ -303,9 +303,9 @@ class PrefixCache:
         seconds = time.perf_counter() - started
         if split == "train" and earlier is None:
             self.pass_seconds = seconds
-            # The final test runs the whole model, perhaps in higher precision than this pass.
-            test = data.splits["test"].targets if "test" in data.splits else ()
-            self.budget.reserve = TEST_MARGIN * len(test) * seconds / max(seen, 1) + CLOSING_SECONDS
+            # What is predicted at the end runs the whole model, perhaps in higher precision than this pass.
+            predicted = sum(len(data.splits[name].targets) for name in ("val", "test") if name in data.splits)
+            self.budget.reserve = TEST_MARGIN * predicted * seconds / max(seen, 1) + CLOSING_SECONDS
         what = "plain view" if view == 0 else f"view {view}"
         origin = "images" if earlier is None else f"images, from what is stored before {earlier[0]},"
         mib = sum(stored.bytes for stored in done.values()) / (1 << 20)

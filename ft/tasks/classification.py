@@ -23,6 +23,7 @@ class Classification(Task):
     """
 
     solved_as = "classes"
+    name = "classification"
     losses = ("cross_entropy", "binary_cross_entropy", "focal")
 
     def __init__(self, *, loss: str, label_smoothing: float, focal_gamma: float, metric: str, mode: str) -> None:
@@ -32,6 +33,7 @@ class Classification(Task):
         self.label_smoothing = label_smoothing
         self.focal_gamma = focal_gamma
         self.class_weights: Tensor | None = None
+        self.activation = "sigmoid" if loss == "binary_cross_entropy" else "softmax"
 
     def fit_labels(self, labels: np.ndarray, classes: tuple[str, ...], columns: tuple[str, ...]) -> None:
         if columns or labels.ndim != 1 or labels.dtype.kind == "f":
@@ -83,7 +85,7 @@ class Classification(Task):
         return separate({"acc": MulticlassAccuracy(k, average="none"), "f1": MulticlassF1Score(k, average="none")})
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        return logits.sigmoid() if self.loss_name == "binary_cross_entropy" else logits.softmax(1)
+        return logits.sigmoid() if self.activation == "sigmoid" else logits.softmax(1)
 
     def with_class_weights(self, weights: Tensor) -> None:
         self.class_weights = weights

@@ -35,6 +35,8 @@ class Multilabel(Task):
     """
 
     solved_as = "labels"
+    name = "multilabel"
+    activation = "sigmoid"
     losses = ("binary_cross_entropy", "focal", "asymmetric")
 
     def __init__(

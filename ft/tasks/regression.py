@@ -28,6 +28,8 @@ class Regression(Task):
     """
 
     solved_as = "numbers"
+    name = "regression"
+    activation = "linear"
     losses = tuple(LOSSES)
 
     def __init__(self, *, loss: str, huber_delta: float, metric: str, mode: str) -> None:

@@ -24,10 +24,18 @@ class Task(ABC):
         classes: Names of the ``K`` outputs; set by ``fit_labels``.
         losses: Names that ``loss`` may have.
         solved_as: What a linear head predicts, for ``ft.optim.head_solver``: ``classes``, ``labels`` or ``numbers``.
+        name: What predictions and exports call it.
+        activation: From logits to what the user is told: ``softmax``, ``sigmoid`` or ``linear``.
+        mean: ``(K,)`` added to ``linear`` outputs after ``std``; ``None`` for 0.
+        std: ``(K,)`` factors of ``linear`` outputs; ``None`` for 1.
     """
 
     losses: ClassVar[tuple[str, ...]]
     solved_as: ClassVar[str]
+    name: ClassVar[str]
+    activation: str
+    mean: Any = None
+    std: Any = None
 
     def __init__(self, *, loss: str, metric: str, mode: str) -> None:
         one_of(loss, self.losses, "task.loss")

@@ -38,9 +38,9 @@ MODELS = ("tf_efficientnet_lite0", "mobilenetv2_100")
 SETS = ("flowers5", "trashnet", "sign_digits", "hymenoptera")
 RATES = (1e-4, 3e-4, 1e-3)
 CHOOSING_EPOCHS = 3
-# Threads that wait for each other by spinning need seconds for what takes one when another process wants their core, and
-# memory that is given back has to be had again (ft/machine/allocator.py). The arithmetic is the same; only cells whose
-# time does not count run like this.
+# Threads that wait for each other by spinning need seconds for what takes one when another process wants their core,
+# and memory that is given back has to be had again (ft/machine/allocator.py). The arithmetic is the same; only cells
+# whose time does not count run like this.
 SHARED_MACHINE = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),

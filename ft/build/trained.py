@@ -1,0 +1,111 @@
+"""From a run folder to its trained model, without its data set: what prediction, export and serving start from."""
+
+import json
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from ft.build.older import complete
+from ft.build.plugins import build_plugins, useful_plugins
+from ft.build.run import build_model
+from ft.checkpoint.load import load_model_weights
+from ft.data.transforms import normalize
+from ft.errors import UserError, one_of
+from ft.inference.predictor import Predictor
+from ft.inference.reading import Reading
+from ft.input_spec import InputSpec
+from ft.instantiate import check_targets, instantiate
+from ft.plugin import fold
+from ft.run_folder import RunFolder
+from ft.tasks.task import Task
+
+DTYPES = {"fp32": None, "bf16": torch.bfloat16}
+
+
+def stored_config(folder: RunFolder) -> dict[str, Any]:
+    """The config of a run, checked before anything of it is built."""
+    config: Any = complete(OmegaConf.to_container(OmegaConf.load(folder.config), resolve=True))  # pyright: ignore
+    check_targets(config)
+    return config
+
+
+def stored_task(folder: RunFolder, config: dict[str, Any]) -> Task:
+    """The task with the classes of the run."""
+    task: Task = instantiate(config["task"], "task")
+    task.load_state_dict(json.loads((folder.path / "classes.json").read_text(encoding="utf-8")))
+    return task
+
+
+def stored_reading(folder: RunFolder, task: Task) -> Reading:
+    """What the logits mean; uncalibrated for a run that never came to its end."""
+    if not folder.reading.is_file():
+        return Reading.of_task(task)
+    return Reading.from_dict(json.loads(folder.reading.read_text(encoding="utf-8")))
+
+
+def load_predictor(folder: RunFolder, *, device: str = "cpu", precision: str = "fp32") -> Predictor:
+    """A run's best weights, ready to look at images.
+
+    Args:
+        folder: Of the run.
+        device: ``auto``, ``cpu``, ``cuda`` or another of torch's.
+        precision: ``fp32``, or ``bf16``.
+
+    Raises:
+        UserError: The run has no checkpoint, or one that is damaged or of another model.
+    """
+    one_of(precision, DTYPES, "precision")
+    config = stored_config(folder)
+    checkpoint = folder.checkpoint("best")
+    task = stored_task(folder, config)
+    model = build_model(config, task, config["data"]["suggested"], load_weights=False)
+    plugins = useful_plugins(build_plugins(config["plugins"]), config)
+    model = fold(plugins, "change_model", model)
+    load_model_weights(checkpoint, model)
+    model = fold(plugins, "export_model", model).eval().requires_grad_(False)
+    spec, where = model.input_spec, torch_device(device)
+    model.to(where)
+    settings = config["model"]
+    card = {
+        "backbone": settings.get("name", type(model).__name__),
+        "weights": settings.get("found", "the model's own"),
+        "run": folder.path.name,
+        "data": config["choices"].get("data"),
+        "head": settings.get("head"),
+        "summary": json.loads(folder.summary.read_text(encoding="utf-8")) if folder.summary.is_file() else {},
+    }
+    features = getattr(model, "features", None)
+    return Predictor(
+        spec=spec,
+        reading=stored_reading(folder, task),
+        run=_on_pixels(model, spec, where, DTYPES[precision]),
+        embed=None if features is None else _on_pixels(features, spec, where, DTYPES[precision]),
+        model=model,
+        origin=str(folder.path),
+        card=card,
+    )
+
+
+def torch_device(name: str) -> torch.device:
+    """``auto`` is a GPU where there is one.
+
+    Raises:
+        UserError: torch does not know the device, or cannot reach it.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device={name} cannot be used: {str(error).splitlines()[0]}") from None
+
+
+def _on_pixels(network: Any, spec: InputSpec, device: torch.device, dtype: torch.dtype | None) -> Any:
+    @torch.inference_mode()
+    def run(pixels: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+            return network(normalize(pixels.to(device), spec)).float().cpu()
+
+    return run
