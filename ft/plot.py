@@ -1,4 +1,4 @@
-"""Pictures that plugins leave in the run folder; matplotlib comes with the extra ``plots``."""
+"""Pictures that plugins leave in the run folder."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

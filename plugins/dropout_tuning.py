@@ -24,7 +24,7 @@ from ft import FineTuner, Plugin, UserError
 from ft.data.module import DataModule
 from ft.data.randomness import seeded
 from ft.data.transforms import normalize
-from ft.errors import one_of, require, require_extra
+from ft.errors import one_of, require
 from ft.model.dropouts import BACKBONE, DROP_PATH, DropoutSite, find_dropouts
 from ft.model.stages import HEAD, require_stages
 from ft.optim.head_cross_validation import cross_validate
@@ -148,8 +148,6 @@ class DropoutTuning(Plugin):
         require(folds >= 2, f"{KEY}.folds", "must be at least 2", folds)
         require(fit_steps >= 1, f"{KEY}.fit_steps", "must be at least 1", fit_steps)
         require(fit_lr > 0, f"{KEY}.fit_lr", "must be above 0", fit_lr)
-        if plot:
-            require_extra("matplotlib", "plots", f"{KEY}.plot=true")
         self.where = where
         self.curve = curve
         self.rate = rate

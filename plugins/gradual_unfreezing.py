@@ -20,7 +20,7 @@ from lightning.pytorch import Trainer
 
 from ft import Answer, FineTuner, Plugin, UserError
 from ft.data.module import DataModule
-from ft.errors import require, require_extra
+from ft.errors import require
 from ft.kinds import fits
 from ft.model.stages import require_stages
 from ft.optim.groups import ParamGroup
@@ -102,8 +102,6 @@ class GradualUnfreezing(Plugin):
         require(0 < lr_decay <= 1, f"{KEY}.lr_decay", "must be in (0, 1]", lr_decay)
         require(warmup >= 0, f"{KEY}.warmup", "must be at least 0", warmup)
         require(schedule is None or plateau is None, f"{KEY}.plateau", "must be null beside a schedule", plateau)
-        if plot:
-            require_extra("matplotlib", "plots", f"{KEY}.plot=true")
         self.epochs_per_phase = epochs_per_phase
         self.schedule = [{"epoch": 0, "open": schedule}] if isinstance(schedule, str) else schedule
         self.plateau = plateau

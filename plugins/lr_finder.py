@@ -23,7 +23,7 @@ from lightning.pytorch import Trainer
 from ft import Batch, FineTuner, Plugin, UserError
 from ft.data.module import DataModule
 from ft.data.randomness import seed_global_generators, seeded
-from ft.errors import require, require_extra
+from ft.errors import require
 from ft.optim.groups import ParamGroup
 from ft.plot import lines
 
@@ -105,8 +105,6 @@ class LrFinder(Plugin):
         require(max_lr > min_lr, f"{KEY}.max_lr", f"must be above min_lr={min_lr}", max_lr)
         require(num_steps >= 2, f"{KEY}.num_steps", "must be at least 2", num_steps)
         require(0 <= smoothing < 1, f"{KEY}.smoothing", "must be in [0, 1)", smoothing)
-        if plot:
-            require_extra("matplotlib", "plots", f"{KEY}.plot=true")
         self.min_lr = min_lr
         self.max_lr = max_lr
         self.num_steps = num_steps

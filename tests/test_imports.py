@@ -14,7 +14,7 @@ LEAVES = ("model", "data", "tasks", "optim")
 # Rooms that stand around the core and reach a run only through its folder.
 OUTER = ("results", "deploy", "sweeps")
 # One verb a file: they alone see all rooms.
-VERBS = ("train", "evaluate")
+VERBS = sorted(file.stem for file in (ROOT / "ft").glob("*.py") if "run_verb(" in file.read_text(encoding="utf-8"))
 HYDRA = {*VERBS, "command", "build", "sweeps"}
 LIGHTNING = {"module", "plugin", "phases", "checkpoint", "build", "show"}
 

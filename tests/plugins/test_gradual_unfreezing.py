@@ -116,7 +116,6 @@ def test_the_schedule_is_printed_to_be_edited_and_nothing_is_trained(runs, tmp_p
 
 
 def test_a_picture_of_the_schedule_is_drawn(runs):
-    pytest.importorskip("matplotlib", reason="the extra plots is not installed")
     run = runs.train(*ON, f"{KEY}.plot=true")
     assert (run.folder.path / "gradual_unfreezing.png").read_bytes().startswith(b"\x89PNG")
 
