@@ -86,9 +86,7 @@ def cache_options(
         view: The transform of views other than the first, before the plugins.
         choice: How this machine computes best, where it was measured.
     """
-    changing = [
-        plugin.name for plugin in plugins if overrides(plugin, "train_transform") or overrides(plugin, "train_batch")
-    ]
+    changing = [plugin.name for plugin in plugins if _changes_views(plugin)]
     model = {key: value for key, value in config["model"].items() if key not in ("open", "head", "head_init", "found")}
     return CacheOptions(
         **{key: config["cache"][key] for key in ("activations", "dtype", "memory", "disk")},
@@ -101,9 +99,13 @@ def cache_options(
 
 def recipe_view(config: dict[str, Any], recipe: Recipe, data: Data, plugins: Sequence[Plugin], spec: InputSpec) -> Any:
     """The transform of training images where the recipe augments and no plugin does; ``None`` elsewhere."""
-    augmented = any(overrides(each, "train_transform") or each.stored_as == "views" for each in plugins)
-    if recipe.name != "auto" or augmented or all(phase.views == 1 for phase in recipe.phases):
+    if recipe.name != "auto" or any(map(_changes_views, plugins)) or all(phase.views == 1 for phase in recipe.phases):
         return None
     settings = config["recipe"]
     flip = settings["flip"] if data.suggested["flip"] else 0.0
     return RandomCrop(EvaluationTransform(spec), tuple(settings["crop"]), flip)
+
+
+def _changes_views(plugin: Plugin) -> bool:
+    """Whether stored activations depend on it; one that mixes them afterwards finds those of runs without it."""
+    return overrides(plugin, "train_transform") or plugin.stored_as == "views"
