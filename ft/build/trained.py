@@ -3,25 +3,20 @@
 import json
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
-from torch import Tensor
 
 from ft.build.older import complete
 from ft.build.plugins import build_plugins, useful_plugins
 from ft.build.run import build_model
 from ft.checkpoint.load import load_model_weights
-from ft.data.transforms import normalize
-from ft.errors import UserError, one_of
+from ft.errors import one_of
+from ft.inference.pixels import DTYPES, on_pixels, torch_device
 from ft.inference.predictor import Predictor
 from ft.inference.reading import Reading
-from ft.input_spec import InputSpec
 from ft.instantiate import check_targets, instantiate
 from ft.plugin import fold
 from ft.run_folder import RunFolder
 from ft.tasks.task import Task
-
-DTYPES = {"fp32": None, "bf16": torch.bfloat16}
 
 
 def stored_config(folder: RunFolder) -> dict[str, Any]:
@@ -80,32 +75,9 @@ def load_predictor(folder: RunFolder, *, device: str = "cpu", precision: str = "
     return Predictor(
         spec=spec,
         reading=stored_reading(folder, task),
-        run=_on_pixels(model, spec, where, DTYPES[precision]),
-        embed=None if features is None else _on_pixels(features, spec, where, DTYPES[precision]),
+        run=on_pixels(model, spec, where, DTYPES[precision]),
+        embed=None if features is None else on_pixels(features, spec, where, DTYPES[precision]),
         model=model,
         origin=str(folder.path),
         card=card,
     )
-
-
-def torch_device(name: str) -> torch.device:
-    """``auto`` is a GPU where there is one.
-
-    Raises:
-        UserError: torch does not know the device, or cannot reach it.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={name} cannot be used: {str(error).splitlines()[0]}") from None
-
-
-def _on_pixels(network: Any, spec: InputSpec, device: torch.device, dtype: torch.dtype | None) -> Any:
-    @torch.inference_mode()
-    def run(pixels: Tensor) -> Tensor:
-        with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-            return network(normalize(pixels.to(device), spec)).float().cpu()
-
-    return run
