@@ -56,6 +56,7 @@ class FineTuner(LightningModule):
         scores: The task's metric after each epoch that was validated.
         collector: What the weights say of the images that are being tested or predicted.
         validated_at: The optimizer step after which these weights were last validated.
+        highest_rate: Learning rate of the open stage that moves fastest, as the epoch began.
         repeating: Set by a plugin that computes a batch once more (SAM): nothing is logged then.
     """
 
@@ -93,6 +94,7 @@ class FineTuner(LightningModule):
         self.watched_first: float | None = None
         self.scores: dict[int, float] = {}
         self.validated_at = -1
+        self.highest_rate = 0.0
         self.repeating = False
         self.train_loss = task.loss
         self._l2: list[tuple[float, list[Tensor]]] = []
@@ -175,8 +177,18 @@ class FineTuner(LightningModule):
         ]
         for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
+        opened = [group["lr"] for group in scheduler.optimizer.param_groups if self._trains(group["stage"])]
+        self.highest_rate = max(opened, default=0.0)
+
+    def _trains(self, stage: str) -> bool:
+        """Whether a parameter group is open; groups that are no stage's own always are."""
+        return self.phase is None or stage in self.phase.stages or stage not in self.stage_names
 
     def on_train_epoch_end(self) -> None:
+        assert self.phase is not None
+        # What a reader of the curves has to know of an epoch: how much of the model moved, and how fast.
+        self.log("open", float(len(self.phase.stages)))
+        self.log("lr", self.highest_rate)
         self._end_if_enough(self.current_epoch + 1)
 
     def _end_if_enough(self, epochs: int) -> None:

@@ -35,6 +35,7 @@ TINY = (
     "trainer.autotune=false",
     "trainer.max_epochs=2",
     "trainer.accelerator=cpu",
+    "report=false",
 )
 
 
