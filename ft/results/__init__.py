@@ -1,0 +1,1 @@
+"""What a run has reached, told from its stored predictions: figures with their uncertainty, pictures, comparisons."""
