@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.stats import binomtest
 
+from ft.errors import require
 from ft.inference.predictions import Predictions
 from ft.results.metrics import PROPORTIONS, RANKED, metrics_of
 
@@ -20,6 +21,16 @@ LEVEL = 0.95
 CHUNK = 2**20
 # Sorted metrics take images x classes x resamples steps, about 10 ns each: at most 5 s, and not below 100 resamples.
 RANKED_STEPS, FEWEST = 5 * 10**8, 100
+
+
+def check_draws(seed: int, resamples: int) -> None:
+    """Refuses values of the config that no draw can be made with.
+
+    Raises:
+        UserError: The seed is negative, or the resamples are too few for an interval of 95 %.
+    """
+    require(seed >= 0, "seed", "must be at least 0", seed)
+    require(resamples >= FEWEST, "resamples", f"must be at least {FEWEST}", resamples)
 
 
 @dataclass(frozen=True)
@@ -49,11 +60,11 @@ def intervals(
         seed: Of the draws, or their generator.
         resamples: How many.
     """
-    num_images, num_classes = predictions.logits.shape
+    num_images = len(predictions)
     metrics = metrics_of(predictions)
     values = {name: float(metric(np.ones((num_images, 1)))[0]) for name, metric in metrics.items()}
     metrics = {name: metric for name, metric in metrics.items() if np.isfinite(values[name])}
-    few = max(FEWEST, RANKED_STEPS // (num_images * num_classes))
+    few = affordable(predictions, resamples)
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
     seen = 0
     for weights in draws(num_images, resamples, np.random.default_rng(seed)):
@@ -62,7 +73,20 @@ def intervals(
             if part.shape[1]:
                 drawn[name].append(metric(part))
         seen += weights.shape[1]
-    return {name: _interval(name, values[name], np.concatenate(found), num_images) for name, found in drawn.items()}
+    return {name: interval_of(name, values[name], np.concatenate(found), num_images) for name, found in drawn.items()}
+
+
+def interval_of(name: str, value: float, found: np.ndarray, num_images: int) -> Interval:
+    """From a metric's value, and its values in resamples ``(R,)``."""
+    if name in PROPORTIONS and value in (0, 1):
+        return Interval(value, *wilson(round(value * num_images), num_images))
+    low, high = percentiles(found)
+    return Interval(value, *(_reversed(value, low, high) if name == "ece" else (low, high)))
+
+
+def affordable(predictions: Predictions, resamples: int) -> int:
+    """How many of the resamples a metric of ``RANKED`` can be computed for in a few seconds."""
+    return min(resamples, max(FEWEST, RANKED_STEPS // predictions.logits.numel()))
 
 
 def draws(num_images: int, resamples: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
@@ -86,13 +110,6 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
         return 0.0, 1.0
     found = binomtest(hits, count).proportion_ci(LEVEL, "wilson")
     return float(found.low), float(found.high)
-
-
-def _interval(name: str, value: float, found: np.ndarray, num_images: int) -> Interval:
-    if name in PROPORTIONS and value in (0, 1):
-        return Interval(value, *wilson(round(value * num_images), num_images))
-    low, high = percentiles(found)
-    return Interval(value, *(_reversed(value, low, high) if name == "ece" else (low, high)))
 
 
 def _reversed(value: float, low: float, high: float) -> tuple[float, float]:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from scipy.sparse import csr_array
 
 from ft.inference.predictions import Predictions
-from ft.inference.reading import HALF, LINEAR, SOFTMAX
+from ft.inference.reading import HALF, SOFTMAX
 from ft.results.calibration import BINS, bets, bin_of
 from ft.results.ranking import auroc, average_precision
 
@@ -49,11 +49,11 @@ def _classification(scores: np.ndarray, targets: np.ndarray) -> dict[str, Metric
     chosen = scores.argmax(1)
     right = chosen == targets
     hits = _sums(np.where(right, targets, -1), num_classes)
-    sizes = _sums(targets, num_classes), _sums(chosen, num_classes)
+    size, predicted = _sums(targets, num_classes), _sums(chosen, num_classes)
 
     def f1(weights: np.ndarray) -> np.ndarray:
         # A class that is neither there nor predicted has no F1.
-        return mean_of_known(_ratio(2 * (hits @ weights), sizes[0] @ weights + sizes[1] @ weights))
+        return mean_of_known(_ratio(2 * hits(weights), size(weights) + predicted(weights)))
 
     found: dict[str, Metric] = {
         "acc": _mean(right),
@@ -147,7 +147,8 @@ def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
     return np.divide(over, under, out=np.full(np.shape(over), np.nan), where=under > 0)
 
 
-def _sums(groups: np.ndarray, count: int) -> csr_array:
-    """``(count, N)``: times weights it sums them by group; images of group -1 are in none."""
+def _sums(groups: np.ndarray, count: int) -> Metric:
+    """Weights summed by group, ``(count, R)``; images of group -1 are in none."""
     image = np.flatnonzero(groups >= 0)
-    return csr_array((np.ones(len(image)), (groups[image], image)), shape=(count, len(groups)))
+    one = csr_array((np.ones(len(image)), (groups[image], image)), shape=(count, len(groups)))
+    return lambda weights: np.asarray(one @ weights)

@@ -1,6 +1,6 @@
 """What a run says: the header, a warning nobody can miss, the closing table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,17 +126,21 @@ def closing_table(run: "Run", summary: dict[str, Any]) -> None:
 def evaluation_table(
     folder: RunFolder,
     split: str,
-    values: dict[str, float],
-    per_class: dict[str, list[float]],
+    values: Mapping[str, float | str],
+    per_class: Mapping[str, Sequence[float | str]],
     classes: Sequence[str],
 ) -> None:
-    """Metrics of one split, and per class."""
+    """Metrics of one split, and per class; text is shown as it is, numbers with four digits."""
     out = console()
     for name, value in values.items():
-        out.print(f"{name:<14} {value:.4f}")
+        out.print(f"{name:<16} {_cell(value)}")
     if per_class:
         table = Table("class", *(f"{name}" for name in per_class))
         for at, name in enumerate(classes):
-            table.add_row(escape(name), *(f"{column[at]:.4f}" for column in per_class.values()))
+            table.add_row(escape(name), *(_cell(column[at]) for column in per_class.values()))
         out.print(table)
     out.print(f"written: {Path(folder.path) / f'evaluation_{split}.json'}", soft_wrap=True, markup=False)
+
+
+def _cell(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4f}"
