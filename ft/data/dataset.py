@@ -55,11 +55,11 @@ class ImageDataset(Dataset[Item]):
         view, change = in_two_steps(self.transform)
         try:
             first = self._first_step(view, index)
+            with seeded(self.seed, "view", epoch, index):
+                pixels = first()
+                return change(pixels) if change else pixels, self.targets[index], index
         except UnreadableImage as error:
             return Unreadable(index, str(error))
-        with seeded(self.seed, "view", epoch, index):
-            pixels = first()
-            return change(pixels) if change else pixels, self.targets[index], index
 
     def _first_step(self, view: Transform, index: int) -> Callable[[], Tensor]:
         """Reads an image, and gives what makes its view, which may draw random numbers."""

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from ft.data.images import to_mode
+from ft.data.images import MAX_PIXELS, UnreadableImage, to_mode
 from ft.errors import one_of
 from ft.input_spec import InputSpec
 
@@ -39,16 +39,30 @@ class EvaluationTransform:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Returns ``(C, H, W)`` ``uint8``."""
+        image = self.resized(image)
+        return self.crop(image, (image.width - self.spec.width) // 2, (image.height - self.spec.height) // 2)
+
+    def resized(self, image: Image.Image) -> Image.Image:
+        """The whole image, at the size that it is cropped from.
+
+        Raises:
+            UnreadableImage: It is so long and thin that this would be more than ``MAX_PIXELS``.
+        """
         spec = self.spec
         image = to_mode(image, spec.pillow_mode)
         scale = max(
             math.floor(spec.height / spec.crop_pct) / image.height, math.floor(spec.width / spec.crop_pct) / image.width
         )
         size = (max(spec.width, round(image.width * scale)), max(spec.height, round(image.height * scale)))
-        if size != image.size:
-            image = image.resize(size, RESAMPLING[spec.interpolation])
-        left, top = (size[0] - spec.width) // 2, (size[1] - spec.height) // 2
-        return F.pil_to_tensor(image.crop((left, top, left + spec.width, top + spec.height)))
+        if size[0] * size[1] > MAX_PIXELS:
+            raise UnreadableImage(
+                f"{image.width} x {image.height} pixels are too long and thin: resized they are {size[0]} x {size[1]}"
+            )
+        return image if size == image.size else image.resize(size, RESAMPLING[spec.interpolation])
+
+    def crop(self, resized: Image.Image, left: int, top: int) -> Tensor:
+        """A part of a resized image, as large as the model's input: ``(C, H, W)`` ``uint8``."""
+        return F.pil_to_tensor(resized.crop((left, top, left + self.spec.width, top + self.spec.height)))
 
 
 def in_two_steps(transform: Transform) -> tuple[Transform, Change | None]:
