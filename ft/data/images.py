@@ -21,8 +21,13 @@ class UnreadableImage(OSError):
     """An image that cannot be decoded; the message is the reason alone."""
 
 
-def open_image(path: str) -> Image.Image:
+def open_image(path: str, *, draft: int | None = None) -> Image.Image:
     """Decodes an image file, turned upright as its EXIF orientation says.
+
+    Args:
+        path: Of the file.
+        draft: Pixels. A JPEG file may come at 1/2, 1/4 or 1/8 of its size, as long as no side falls below; this costs a
+            fraction of the time, and finds the same damage. ``None``: as it is.
 
     Raises:
         UnreadableImage: It is missing, empty, damaged, no image, or larger than ``MAX_PIXELS``.
@@ -30,6 +35,8 @@ def open_image(path: str) -> Image.Image:
     try:
         with Image.open(path) as image:
             _refuse_bomb(image)
+            if draft is not None:
+                image.draft(None, (draft, draft))
             image.load()
             return ImageOps.exif_transpose(image)
     except UnreadableImage:

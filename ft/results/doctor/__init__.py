@@ -34,7 +34,7 @@ A FILE is ``{"split": str, "file": str, "label": str | null}``: the name as the 
     missing_classes      warning         {"split": str, "class": str}
     small_classes        warning         {"class": str, "count": int}                          of the training split
     imbalance            warning         {"class": str, "count": int, "share": 0.05}           of the training split
-    small_images         warning, info   {**FILE, "width": int, "height": int}         smaller than the input: upscaled
+    small_images         info            {**FILE, "width": int, "height": int}         smaller than the input: upscaled
     extreme_shapes       info            likewise                                      much of them is cropped away
     duplicates           info            as leakage; in one split and with one label
     near_duplicates      info            as near_leakage; likewise
