@@ -24,7 +24,7 @@ Metric = Callable[[np.ndarray], np.ndarray]
 RANKED = frozenset({"auroc", "map"})
 LOWER_IS_BETTER = frozenset({"nll", "ece", "mae", "rmse"})
 # Shares of images: what the Wilson interval is for.
-PROPORTIONS = frozenset({"acc", "top5", "exact"})
+PROPORTIONS = frozenset({"acc", "top5", "exact", "exact_tuned"})
 
 
 def metrics_of(predictions: Predictions) -> dict[str, Metric]:

@@ -27,9 +27,7 @@ def find_runs(wanted: str | Sequence[object] | None, *, runs_dir: str) -> dict[s
     """
     listed = [str(wanted)] if isinstance(wanted, str) else [str(each) for each in wanted or ()]
     if not listed:
-        raise UserError(
-            f"runs={wanted} names none: ft.compare needs runs=[A,B,...], or a glob such as runs='{runs_dir}/2026*'."
-        )
+        raise UserError(f"ft.compare needs runs=[A,B,...], or a glob such as runs='{runs_dir}/2026*'.")
     paths = {folder.path: folder for each in listed for folder in _matching(each, runs_dir)}
     if len(paths) < 2:
         raise UserError(f"runs={','.join(listed)} is one run, {next(iter(paths))}: there is nothing to compare.")
