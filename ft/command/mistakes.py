@@ -1,7 +1,7 @@
 """Mistakes on the command line, in the user's words: the nearest right name, the choices, how to quote."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,22 @@ def explain(error: Exception, conf: Path, config_name: str) -> str:
         )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return "\n".join(lines[:3])
+
+
+def bracketed(words: Sequence[str], lists: Sequence[str]) -> list[str]:
+    """``key=a,b``, which Hydra takes for a sweep, as ``key=[a,b]``; other words, and all of a sweep, as they are.
+
+    Args:
+        words: Of the command line.
+        lists: Keys whose values are lists.
+    """
+    if {"-m", "--multirun"} & set(words):
+        return list(words)
+    return [
+        f"{key}=[{value}]" if key in lists and re.fullmatch(r"[\w,-]+", value) and "," in value else word
+        for word in words
+        for key, _, value in [word.partition("=")]
+    ]
 
 
 def check_types(config: DictConfig, config_name: str) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from ft.command.help import show_help
-from ft.command.mistakes import check_types, explain
+from ft.command.mistakes import bracketed, check_types, explain
 from ft.command.search_path import register
 from ft.errors import Answer, UserError
 from ft.machine.allocator import keep_freed_memory
@@ -32,12 +32,13 @@ CONF = Path(__file__).parent.parent.parent / "conf"
 USER_ERROR, INTERRUPTED = 2, 130
 
 
-def run_verb(verb: Callable[[DictConfig], Any], config_name: str) -> None:
+def run_verb(verb: Callable[[DictConfig], Any], config_name: str, *, lists: Sequence[str] = ()) -> None:
     """Composes the config from the command line and calls the verb with it.
 
     Args:
         verb: Gets the composed config; heavy imports are its own.
         config_name: The YAML in ``conf`` without its ending.
+        lists: Keys whose values may be written ``key=a,b`` for ``key=[a,b]``, unless it is a sweep.
     """
 
     def checked(config: DictConfig) -> Any:
@@ -52,6 +53,7 @@ def run_verb(verb: Callable[[DictConfig], Any], config_name: str) -> None:
             print(answer)
             return None
 
+    sys.argv[1:] = bracketed(sys.argv[1:], lists)
     register()
     keep_freed_memory()
     if {"--help", "-h"} & set(sys.argv[1:]):

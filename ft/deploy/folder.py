@@ -14,7 +14,7 @@ from ft.inference.reading import Reading
 from ft.input_spec import InputSpec
 from ft.run_folder import write_whole
 
-NAME = "ft.json"
+NAME, CARD = "ft.json", "README.md"
 VERSION = 1
 # format -> files without which it cannot be loaded
 FILES = {
@@ -49,7 +49,7 @@ class Description:
 
     def save(self, folder: Path) -> None:
         """Writes ``ft.json``, with digests of the files that are there by now."""
-        files = {name: _digest(folder / name) for name in FILES[self.format]}
+        files = {file.name: _digest(file) for file in sorted(folder.iterdir()) if file.name not in (NAME, CARD)}
         content = {"version": VERSION, **asdict(self), "reading": self.reading.as_dict(), "files": files}
         write_whole(folder / NAME, json.dumps(content, indent=2) + "\n")
 
@@ -69,10 +69,14 @@ class Description:
             if content["format"] not in FILES:
                 raise UserError(f"{folder} is of format {content['format']}; known are {', '.join(FILES)}. {again}")
             digests = content.pop("files")
-            spec = {key: tuple(value) if isinstance(value, list) else value for key, value in content["spec"].items()}
+            spec: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in content["spec"].items()
+            }
             read = {**content, "spec": InputSpec(**spec), "reading": Reading.from_dict(content["reading"])}
             found = cls(**read)
-            wrong = [name for name in FILES[found.format] if _digest(folder / name) != digests[name]]
+            # Also those that the format may have besides, such as the weights of a large ONNX model.
+            names = {*FILES[found.format], *digests}
+            wrong = [name for name in sorted(names) if _digest(folder / name) != digests[name]]
         except UserError:
             raise
         except FileNotFoundError as error:

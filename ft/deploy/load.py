@@ -4,12 +4,13 @@ from importlib import import_module
 from pathlib import Path
 
 from ft.deploy.folder import NAME, Description
+from ft.deploy.quiet import quiet
 from ft.errors import one_of
 from ft.inference.pixels import DTYPES
 from ft.inference.predictor import Predictor
 
-# One module a format, with ``load(folder, description, device=, precision=) -> Network``; imported when it is needed,
-# for each has its own extra.
+# One module a format, with ``write(folder, model, description, outputs)`` and
+# ``load(folder, description, device=, precision=) -> Network``; imported when it is needed, for each has its own extra.
 MODULES = {"timm": "ft.deploy.timm_folder", "onnx": "ft.deploy.onnx_file", "pt2": "ft.deploy.pt2_file"}
 
 
@@ -32,7 +33,8 @@ def load_exported(path: Path, *, device: str = "cpu", precision: str = "fp32") -
     """
     one_of(precision, DTYPES, "precision")
     found = Description.load(path)
-    network = import_module(MODULES[found.format]).load(path, found, device=device, precision=precision)
+    with quiet():
+        network = import_module(MODULES[found.format]).load(path, found, device=device, precision=precision)
     return Predictor(
         spec=found.spec,
         reading=found.reading,
