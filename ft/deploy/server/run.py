@@ -1,0 +1,112 @@
+"""Starts the processes of a server, and ends them, whatever ends the server.
+
+ft.serve   HTTP (uvicorn) and decoding         listens; gets Ctrl-C and SIGTERM
+  manager  the queues between the others       LitServe's
+  worker   the model                           one or more; ends when the first is gone, even killed
+
+``LitServer.run`` is not used: it serves from yet another process, which is forked; binds its port once the model is
+loaded; asks a dead worker for ever; and leaves all of them behind on SIGTERM.
+"""
+
+import multiprocessing.connection
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import litserve
+import uvicorn
+from litserve.utils import WorkerSetupStatus, wrap_litserve_start
+
+from ft.deploy.server.api import USER_ERROR
+
+# Seconds that requests get to come to their end after Ctrl-C.
+GRACE = 10
+
+
+def serve_forever(server: litserve.LitServer, listener: socket.socket, ready: Callable[[], None]) -> None:
+    """Answers requests until Ctrl-C or SIGTERM.
+
+    Args:
+        server: From ``build_server``.
+        listener: Listens already.
+        ready: Called when the models are loaded.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C.
+        SystemExit: After SIGTERM (0), when a worker could not start (2, told), or ended by itself (1).
+    """
+    with _terminated_as_asked(), listener, _workers(server) as workers:
+        _wait_for_models(server, workers)
+        ready()
+        http = uvicorn.Server(
+            uvicorn.Config(server.app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE)
+        )
+
+        def watch() -> None:
+            multiprocessing.connection.wait([worker.sentinel for worker in workers])
+            http.should_exit = http.force_exit = True
+
+        threading.Thread(target=watch, daemon=True, name="watch-workers").start()
+        http.run(sockets=[listener])
+        raise SystemExit(f"ft: {_how_it_ended(workers)} The server has ended.")
+
+
+@contextmanager
+def _workers(server: litserve.LitServer) -> Iterator[list[Any]]:
+    """Starts LitServe's manager and workers; afterwards none of them is left."""
+    with suppress(OSError, EOFError):  # At the end, of a manager that got the signal as well.
+        try:
+            with _without_ctrl_c():
+                context = wrap_litserve_start(server)
+                context.__enter__()
+            try:
+                yield server.inference_workers
+            finally:
+                with _without_ctrl_c():
+                    context.__exit__(None, None, None)
+        finally:
+            for worker in getattr(server, "inference_workers", []):
+                worker.kill()
+                worker.join()
+
+
+def _wait_for_models(server: litserve.LitServer, workers: list[Any]) -> None:
+    while set(server.workers_setup_status.values()) != {WorkerSetupStatus.READY}:
+        if any(worker.exitcode == USER_ERROR for worker in workers):
+            raise SystemExit(USER_ERROR)
+        if any(worker.exitcode is not None for worker in workers):
+            raise SystemExit(f"ft: {_how_it_ended(workers)} The model was not loaded yet.")
+        time.sleep(0.05)
+
+
+def _how_it_ended(workers: list[Any]) -> str:
+    codes = [worker.exitcode for worker in workers if worker.exitcode is not None]
+    return f"the model's process ended by itself (exit code {', '.join(map(str, codes))})."
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """What is started inside never gets it, and what is ended inside is ended whole."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _terminated_as_asked() -> Iterator[None]:
+    """SIGTERM ends the process as any other exit does: with the clean-up, and with exit code 0."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
