@@ -32,7 +32,7 @@ def comparison_tables(comparison: Comparison, written: Path | None) -> None:
             f"{pair.difference.low:+.4f} to {pair.difference.high:+.4f}",
             figure(pair.p_holm),
             *counts,
-            _told(pair),
+            "yes" if pair.differs else "not distinguishable",
         )
     out.print(pairs)
     for line in summary(comparison):
@@ -65,9 +65,3 @@ def ends(interval: Interval) -> str:
 
 def _discordant(pair: Pair) -> str:
     return "" if pair.mcnemar is None else f"{pair.mcnemar.first_only} : {pair.mcnemar.second_only}"
-
-
-def _told(pair: Pair) -> str:
-    if pair.differs:
-        return "yes"
-    return "not distinguishable" + ("" if pair.images_needed is None else f", needs {pair.images_needed:,} images")
