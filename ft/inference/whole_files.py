@@ -30,7 +30,7 @@ def whole_files(places: Sequence[Path]) -> Iterator[list[Path]]:
                 path.touch()
                 path.unlink()
             except OSError as error:
-                raise UserError(f"{place} cannot be written: {error.strerror}. Choose another place.") from None
+                raise UserError(f"{place} cannot be written; {place.parent}: {error.strerror}.") from None
         yield fresh
         for place, path in zip(places, fresh, strict=True):
             if path.exists():
@@ -38,8 +38,8 @@ def whole_files(places: Sequence[Path]) -> Iterator[list[Path]]:
             else:
                 place.unlink(missing_ok=True)
     except BaseException:
-        for path in fresh:
-            path.unlink(missing_ok=True)
+        for path in filter(Path.exists, fresh):
+            path.unlink()
         for folder in made:
             with suppress(OSError):  # Somebody else has put something there.
                 folder.rmdir()
