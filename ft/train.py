@@ -3,6 +3,9 @@
 import time
 from typing import TYPE_CHECKING
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
 from ft.command.imports import heavy_imports
 from ft.command.verb import run_verb
 
@@ -11,13 +14,21 @@ if TYPE_CHECKING:
 
 
 def train(config: "DictConfig") -> float | None:
-    """Trains, tests the best checkpoint, and returns the task's metric, for sweepers."""
+    """Trains, tests the best checkpoint, writes the report, and returns the task's metric, for sweepers."""
     started = time.time()  # before the imports: they are part of what the user waits for
     with heavy_imports():
         from ft.build.run import build
         from ft.fit import fit
+        from ft.inference.predictions import FOLDER as PREDICTIONS
+        from ft.report import report_or_warn
 
-    return fit(build(config, started=started), started=started)
+    run = build(config, started=started)
+    value = fit(run, started=started)
+    # Nobody reads the pages of all runs of a sweep, and the next run of it is waiting.
+    alone = HydraConfig.get().mode is not RunMode.MULTIRUN
+    if config.report and alone and run.trainer.is_global_zero and (run.folder.path / PREDICTIONS).is_dir():
+        report_or_warn(str(run.folder.path))
+    return value
 
 
 if __name__ == "__main__":
