@@ -7,11 +7,14 @@ from typing import Any
 from ft.inference.predictions import Predictions
 from ft.results.calibration import before_and_after
 from ft.results.intervals import Interval, intervals
+from ft.results.metrics import RANKED
 from ft.results.per_class import ClassRow, per_class
 from ft.results.tables import ends, figure
 
 # Said by the rows themselves.
 IN_ROWS = frozenset({"acc", "f1"})
+# Of four digits.
+VISIBLE = 5e-5
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,17 @@ class Evaluated:
         }
 
     def metric_cells(self, values: Mapping[str, float]) -> dict[str, float | str]:
-        """For the table: each metric with its interval, and those that have none, such as the loss, as they are."""
+        """For the table: each metric with its interval, and those that have none, such as the loss, as they are.
+
+        torchmetrics, which training logs, counts 0 for a class that has no image in the split, or all of them, in the
+        mean of areas and of average precisions; ``ft.results.metrics`` leaves it out. Where that shows, it is said.
+        """
         shown: dict[str, float | str] = dict(values)
         for name, each in self.intervals.items():
-            shown[f"{self.split}/{name}"] = f"{figure(each.value)}   95 %: {ends(each)}"
+            key = f"{self.split}/{name}"
+            shown[key] = f"{figure(each.value)}   95 %: {ends(each)}"
+            if name in RANKED and abs(values.get(key, each.value) - each.value) > VISIBLE:
+                shown[key] = f"{shown[key]}   ({figure(values[key])} if classes that cannot be ranked here count 0)"
         return shown
 
     def class_cells(self, per_class: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float | str]]:

@@ -40,6 +40,26 @@ def test_an_evaluation_says_how_sure_it_is(train_run, capsys):
             evaluate(config)
 
 
+@pytest.mark.parametrize(
+    ("task", "kind", "names"),
+    [("multilabel", "labels", {"f1", "exact"}), ("regression", "values", {"mae", "rmse", "r2"})],
+)
+def test_intervals_of_other_tasks_are_around_what_training_logs(train_run, capsys, task, kind, names):
+    run = train_run(f"task={task}", f"data.kind={kind}", "trainer.max_epochs=1", "data.num_images=60")
+    tested = json.loads(run.folder.summary.read_text())
+    with composed(f"run='{run.folder.path}'", "accelerator=cpu", "resamples=100", config="evaluate") as config:
+        evaluate(config)
+    written = json.loads((run.folder.path / "evaluation_test.json").read_text())
+    for name in names:
+        assert written["intervals"][name]["value"] == pytest.approx(tested[f"test/{name}"], abs=1e-5)
+    assert [row["name"] for row in written["rows"]] == (written["classes"] if task == "multilabel" else [])
+    if task == "multilabel":
+        # Every shape is red: no image could be ranked below another by that.
+        assert 0 in [row["support"] for row in written["rows"]]
+        assert written["intervals"]["map"]["value"] > tested["test/map"] + 0.01
+        assert f"({tested['test/map']:.4f} if classes that cannot be ranked here count 0)" in capsys.readouterr().out
+
+
 def test_what_the_task_found_per_class_besides_stays_in_the_table():
     found = Evaluated.of(labelled(60, 3, thresholds=(0.5, 0.5, 0.5)), seed=0, resamples=100)
     cells = found.class_cells({"ap": [0.1, 0.2, 0.3], "f1": [0.0, 0.0, 0.0]})

@@ -179,6 +179,14 @@ def test_a_class_without_images_has_no_say_in_the_area():
     assert "auroc" not in intervals(only, resamples=100)
 
 
+@pytest.mark.parametrize("found", [classified(1, 7), classified(2, 3), labelled(1, 1), measured(1, 2), measured(2, 1)])
+def test_one_or_two_images_have_the_intervals_that_can_be(found):
+    shown = intervals(found, resamples=100)
+    assert shown
+    assert np.isfinite([[each.value, each.low, each.high] for each in shown.values()]).all()
+    assert ("auroc" in shown) == (len(found) == 2 and found.reading.task == "classification")
+
+
 def test_a_constant_output_has_no_share_of_variance():
     targets = torch.full((30, 1), 7.3)
     found = predictions("regression", "linear", targets, targets + torch.randn(30, 1))
