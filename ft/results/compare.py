@@ -15,14 +15,14 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 
 from ft.errors import UserError, one_of
 from ft.inference.predictions import Predictions
 from ft.results.intervals import Interval, affordable, draws, interval_of, percentiles
 from ft.results.metrics import LOWER_IS_BETTER, RANKED, metrics_of
+from ft.results.significance import ALPHA, holm, mcnemar_p, two_sided_p
 
-ALPHA = 0.05
 # Share of new test sets on which a difference of the observed size would be told.
 POWER = 0.8
 
@@ -159,35 +159,6 @@ def _pairs(
             )
         )
     return tuple(pairs)
-
-
-def two_sided_p(moved: np.ndarray) -> float:
-    """From the differences in resamples ``(R,)``: twice the share on the rarer side of zero; zeros are on both.
-
-    One is added to both counts, so that a finite number of resamples never says 0 (Davison & Hinkley 1997, section
-    4.2.3).
-    """
-    known = moved[~np.isnan(moved)]
-    rarer = min((known <= 0).sum(), (known >= 0).sum())
-    return float(min(1.0, 2 * (rarer + 1) / (len(known) + 1)))
-
-
-def mcnemar_p(first_only: int, second_only: int) -> float:
-    """Exact and two-sided: whether the images that only one of two gets right are as many each way."""
-    discordant = first_only + second_only
-    return float(binomtest(first_only, discordant).pvalue) if discordant else 1.0
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Each p-value, corrected for their number, so that below 0.05 all that are told differ with 95 %.
-
-    Holm 1979, A Simple Sequentially Rejective Multiple Test Procedure.
-    """
-    order = np.argsort(p, kind="stable")
-    steps = np.maximum.accumulate(np.asarray(p, dtype=float)[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(steps, 1)
-    return corrected.tolist()
 
 
 def _discordant(one: Predictions, two: Predictions) -> tuple[int, int] | None:

@@ -5,8 +5,9 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from ft.results.compare import ALPHA, Comparison, Pair
+from ft.results.compare import Comparison, Pair
 from ft.results.intervals import Interval
+from ft.results.significance import ALPHA
 from ft.show.console import console
 
 PERCENT = "95 % interval"
