@@ -56,7 +56,7 @@ def serving_of(**changes: Any) -> Serving:
 
 @contextmanager
 def answering(predictor: Predictor, **changes: Any) -> Iterator[TestClient]:
-    """A client of a server with this model."""
+    """A client of a server with this model; its ``queue`` holds the requests that wait for it."""
     server = build_server(serving_of(**changes), lambda device, precision: predictor, prepare=lambda: None)
     requests: queue.Queue = queue.Queue()
     server.app.response_queue_id = 0
@@ -69,6 +69,7 @@ def answering(predictor: Predictor, **changes: Any) -> Iterator[TestClient]:
     worker.start()
     try:
         with TestClient(server.app, raise_server_exceptions=False) as client:
+            client.queue = requests
             yield client
     finally:
         requests.put((None, None, None, None))
