@@ -15,8 +15,9 @@ from fastapi import Depends, HTTPException, Request
 
 from ft.data.images import UnreadableImage
 from ft.data.transforms import EvaluationTransform
-from ft.deploy.server.bodies import TOO_LARGE, UNPROCESSABLE, json_files, read_body, read_form, which
+from ft.deploy.server.bodies import TOO_LARGE, json_files, read_body, read_form, which
 from ft.deploy.server.decode import TooManyPixels, decode
+from ft.deploy.server.form import UNPROCESSABLE
 from ft.deploy.server.limits import Limits
 
 TIMEOUT, UNSUPPORTED = 408, 415

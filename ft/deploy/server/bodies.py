@@ -3,18 +3,16 @@
 import base64
 import binascii
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import HTTPException, Request
-from starlette.formparsers import MultiPartException, MultiPartParser
 
+from ft.deploy.server.form import FIELD, UNPROCESSABLE, Form
 from ft.deploy.server.limits import Limits
 
-TOO_LARGE, UNPROCESSABLE = 413, 422
-FIELD, FIELDS = "image", "images"
-# Text beside the images, which nobody reads.
-MAX_OTHER_FIELDS = 16
+TOO_LARGE = 413
+FIELDS = "images"
 
 
 async def read_form(request: Request, limits: Limits) -> list[bytes]:
@@ -23,28 +21,10 @@ async def read_form(request: Request, limits: Limits) -> list[bytes]:
     Raises:
         HTTPException: 413 or 422, with the reason.
     """
-    parser = MultiPartParser(
-        request.headers,
-        _limited(request, limits.max_bytes),
-        max_files=limits.max_images,
-        max_fields=MAX_OTHER_FIELDS,
-        max_part_size=limits.max_bytes,
-    )
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise HTTPException(UNPROCESSABLE, f"the form cannot be read: {error.message}") from None
-    try:
-        given = form.getlist(FIELD)
-        if not given:
-            names = ", ".join(dict.fromkeys(form))[:200] or "none"
-            raise HTTPException(UNPROCESSABLE, f"the form needs a field {FIELD!r} with a file; its fields: {names}")
-        files = [await each.read() for each in given if not isinstance(each, str)]
-    finally:
-        await form.close()
-    if len(files) < len(given):
-        raise HTTPException(UNPROCESSABLE, f"the form's field {FIELD!r} must be a file, and is text")
-    return files
+    form = Form(request.headers["content-type"], limits.max_images)
+    async for piece in _limited(request, limits.max_bytes):
+        form.write(piece)
+    return form.images()
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
@@ -53,7 +33,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     Raises:
         HTTPException: 413.
     """
-    return b"".join([chunk async for chunk in _limited(request, limits.max_bytes)])
+    return b"".join([piece async for piece in _limited(request, limits.max_bytes)])
 
 
 def json_files(body: bytes, limits: Limits) -> list[bytes]:
@@ -98,15 +78,15 @@ def _from_base64(text: Any, name: str) -> bytes:
         raise HTTPException(UNPROCESSABLE, f"{name} is not base64: {error}") from None
 
 
-async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+async def _limited(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
     """The body in pieces, of which no more are taken in than are allowed, whatever its header says or leaves out."""
     too_large = HTTPException(TOO_LARGE, f"the request is larger than the limit of {max_bytes:,} bytes")
     told = request.headers.get("content-length", "")
     if told.isdecimal() and int(told) > max_bytes:
         raise too_large
     taken = 0
-    async for chunk in request.stream():
-        taken += len(chunk)
+    async for piece in request.stream():
+        taken += len(piece)
         if taken > max_bytes:
             raise too_large
-        yield chunk
+        yield piece

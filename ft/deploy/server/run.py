@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import litserve
@@ -58,20 +58,20 @@ def serve_forever(server: litserve.LitServer, listener: socket.socket, ready: Ca
 @contextmanager
 def _workers(server: litserve.LitServer) -> Iterator[list[Any]]:
     """Starts LitServe's manager and workers; afterwards none of them is left."""
-    with suppress(OSError, EOFError):  # At the end, of a manager that got the signal as well.
-        try:
-            with _without_ctrl_c():
-                context = wrap_litserve_start(server)
-                context.__enter__()
+    context = wrap_litserve_start(server)
+    with _ignored(signal.SIGINT):  # What is started inside ignores it for ever.
+        context.__enter__()
+    workers = server.inference_workers
+    try:
+        yield workers
+    finally:
+        with _ignored(signal.SIGINT, signal.SIGTERM):
             try:
-                yield server.inference_workers
-            finally:
-                with _without_ctrl_c():
-                    context.__exit__(None, None, None)
-        finally:
-            for worker in getattr(server, "inference_workers", []):
-                worker.kill()
-                worker.join()
+                context.__exit__(None, None, None)
+            except (OSError, EOFError):  # The manager is gone already: all of us got the signal, or it was killed.
+                for worker in workers:
+                    worker.kill()
+                    worker.join()
 
 
 def _wait_for_models(server: litserve.LitServer, workers: list[Any]) -> None:
@@ -89,13 +89,13 @@ def _how_it_ended(workers: list[Any]) -> str:
 
 
 @contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """What is started inside never gets it, and what is ended inside is ended whole."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _ignored(*signals: signal.Signals) -> Iterator[None]:
+    before = [(each, signal.signal(each, signal.SIG_IGN)) for each in signals]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before:
+            signal.signal(each, handler)
 
 
 @contextmanager
