@@ -30,7 +30,7 @@ A FILE is ``{"split": str, "file": str, "label": str | null}``: the name as the 
     unreadable           error           {"file": str, "why": str}
     near_leakage         warning         {"same": "nearly", "likeness": 0.998, "files": [...]}
     near_conflicts       warning         likewise
-    suspicious_labels    warning         {**FILE, "suggested": str, "quality": 0.02}   quality: P(given label), 0 is worst
+    suspicious_labels    warning         {**FILE, "suggested": str, "quality": 0.02}   P(given label)
     missing_classes      warning         {"split": str, "class": str}
     small_classes        warning         {"class": str, "count": int}                          of the training split
     imbalance            warning         {"class": str, "count": int, "share": 0.05}           of the training split
@@ -40,5 +40,5 @@ A FILE is ``{"split": str, "file": str, "label": str | null}``: the name as the 
     near_duplicates      info            as near_leakage; likewise
     modes                info            {"mode": "CMYK", "count": int, "example": FILE}
 
-A kind without items is left out: no findings, no list entry.
+Suspicious labels come with the least likely first. A kind without items is left out.
 """

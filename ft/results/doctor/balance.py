@@ -1,11 +1,15 @@
 """How many images each class has, in which split."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ft.results.doctor.finding import WARNING, Finding, plural
 from ft.results.doctor.subject import CLASSIFICATION, REGRESSION, Subject
+
+# In the order in which people think of them.
+SPLITS = ("train", "val", "test")
 
 Counts = Mapping[str, Mapping[str, int]]
 
@@ -18,7 +22,7 @@ def count(subject: Subject, rows: np.ndarray) -> tuple[dict[str, int], dict[str,
         rows: ``(R,)`` of the readable images.
     """
     splits, targets = subject.splits[rows], subject.targets[rows]
-    images = {split: int((splits == split).sum()) for split in subject.parts}
+    images = {split: int((splits == split).sum()) for split in SPLITS if split in subject.parts}
     if subject.task == REGRESSION:
         return images, {split: {} for split in images}
     hot = np.eye(len(subject.classes))[targets] if subject.task == CLASSIFICATION else targets > 0
@@ -61,5 +65,5 @@ def balance_findings(counts: Counts, *, min_images: int, max_ratio: float) -> li
     return found
 
 
-def _finding(kind: str, title: str, items: list[dict[str, object]]) -> Finding:
-    return Finding(kind, WARNING, title, items, [() for _ in items])
+def _finding(kind: str, title: str, items: Sequence[dict[str, Any]]) -> Finding:
+    return Finding(kind, WARNING, title, list(items), [() for _ in items])

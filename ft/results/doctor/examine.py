@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ft.errors import require
 from ft.input_spec import InputSpec
 from ft.results.doctor.balance import balance_findings, count
 from ft.results.doctor.copies import Copies, copies_findings, identical
@@ -26,6 +27,9 @@ Features = Callable[[Callable[[int], None]], tuple[np.ndarray, np.ndarray]]
 class Limits:
     """From where on something is worth a line; the keys of ``conf/doctor.yaml``.
 
+    Raises:
+        UserError: One is out of range.
+
     Attributes:
         phash_bits: Of 64 that may differ between near duplicates.
         dhash_bits: Likewise.
@@ -43,6 +47,14 @@ class Limits:
     max_ratio: float
     extreme_aspect: float
     folds: int
+
+    def __post_init__(self) -> None:
+        for key in ("phash_bits", "dhash_bits"):
+            require(0 <= getattr(self, key) <= 64, f"limits.{key}", "must be between 0 and 64", getattr(self, key))
+        require(0 < self.likeness <= 1, "limits.likeness", "must be in (0, 1]", self.likeness)
+        for key in ("max_ratio", "extreme_aspect"):
+            require(getattr(self, key) >= 1, f"limits.{key}", "must be at least 1", getattr(self, key))
+        require(self.folds >= 2, "limits.folds", "must be at least 2", self.folds)
 
 
 @dataclass(frozen=True)

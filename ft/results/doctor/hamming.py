@@ -1,7 +1,7 @@
 """Pairs of 64-bit hashes that differ in few bits: all pairs, in blocks, with the processor's own bit counting.
 
-20,000 hashes are 200 million pairs: a second. No index is kept: at radii that find copies (about 10 of 64 bits) an index
-over parts of the hash has to look at nearly everything as well.
+20,000 hashes are 200 million pairs: a second. No index is kept: at radii that find copies (about 10 of 64 bits) an
+index over parts of the hash has to look at nearly everything as well.
 """
 
 from collections.abc import Iterator

@@ -3,7 +3,8 @@
     file --> sha256 of its bytes
          --> pixels (JPEG: at a fraction of its size) --> sha256, pHash, dHash, a small grey thumbnail
 
-pHash and dHash: the ``imagehash`` package; 64 bits each that stay much the same when an image is encoded anew or resized.
+pHash and dHash: the ``imagehash`` package; 64 bits each that stay much the same when an image is encoded anew
+or resized.
 """
 
 import hashlib
@@ -135,7 +136,7 @@ def digest(rgb: Image.Image) -> str:
 def stored_mode(image: Image.Image) -> str:
     """How the pixels are stored, for people: ``RGB``, ``grey``, ``CMYK``, ``palette with transparency`` ..."""
     words = {"1": "black and white", "L": "grey", "LA": "grey", "P": "palette", "PA": "palette", "RGBA": "RGB"}
-    words |= {mode: "16-bit grey" for mode in ("I;16", "I;16B", "I;16L", "I")}
+    words |= dict.fromkeys(("I;16", "I;16B", "I;16L", "I"), "16-bit grey")
     transparent = "A" in image.getbands() or "transparency" in image.info
     return words.get(image.mode, image.mode) + (" with transparency" if transparent else "")
 

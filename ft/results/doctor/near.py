@@ -4,8 +4,9 @@
 
 Hashes alone call every object in the middle of a white table a copy of any other, and flat images copies of each other.
 So candidates are compared: thumbnails less their own blur (a Gaussian), which leaves edges and print and takes away
-light and background, by Pearson's correlation. On 2,527 photos of waste (trashnet) true copies had 0.85 and more, the
-best of the false ones 0.78, and comparing all pairs of them found no copy that the hashes had missed.
+light and background, by Pearson's correlation. On 2,527 photos of waste (trashnet), 2,000 of landscapes and 2,062 of
+hands, whose pairs were looked at, real copies had 0.84 and more, the best of the others 0.823 (two hands) and 0.78 (two
+bottles seen from above); comparing all pairs of trashnet found no copy that the hashes had missed.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ BLUR = 2.0
 FAINT = 1.0
 # An image with fewer pixels a side has no details: every small 1 is a copy of any other.
 SMALLEST = 24
+# Candidates that are compared at a time: 64 MiB of details.
+CHUNK = 1 << 13
 
 
 def near_copies(
@@ -68,10 +71,11 @@ def near_pairs(
     hashes = [looks.column(name, np.uint64)[at] for name in ("phash", "dhash")]
     found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
     for a, b in pairs_within(*hashes, radii=(phash_bits, dhash_bits)):
-        a, b = at[a], at[b]
-        values = np.einsum("pf,pf->p", details[a], details[b])
-        alike = values >= likeness
-        found.append((a[alike], b[alike], values[alike]))
+        for start in range(0, len(a), CHUNK):
+            one, other = at[a[start : start + CHUNK]], at[b[start : start + CHUNK]]
+            values = np.einsum("pf,pf->p", details[one], details[other])
+            alike = values >= likeness
+            found.append((one[alike], other[alike], values[alike]))
     first, second, values = (np.concatenate(each) for each in zip(*found, strict=True))
     return first, second, values
 

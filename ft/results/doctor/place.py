@@ -38,7 +38,7 @@ class Place:
             UserError: There are findings already, and they may not be overwritten; or a file is in the way.
         """
         if self.json.exists() and not overwrite:
-            raise UserError(f"{self.json} exists already: it is kept. Set overwrite=true, or another output=FOLDER.")
+            raise UserError(f"{self.json} exists already, and is kept: set overwrite=true to replace it.")
         for folder in (self.pictures, *self.pictures.parents):
             if folder.exists():
                 if not folder.is_dir():

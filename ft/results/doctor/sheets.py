@@ -1,4 +1,4 @@
-"""Contact sheets, so that a user can look: groups of copies, and images whose labels are probably wrong."""
+"""Contact sheets, so that a user can look: groups of copies, and images whose labels may be wrong."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ def draw_duplicates(file: Path, subject: Subject, findings: Sequence[Finding]) -
         for item, rows in zip(finding.items, finding.rows, strict=True):
             likeness = f"  {item['likeness']:.3f}" if "likeness" in item else ""
             groups.setdefault(rows, [_cell(subject, row, finding, likeness) for row in rows[:MAX_COPIES]])
-    return _draw(file, subject, _lines(list(groups.values())), together=True)
+    return _draw(file, subject, _lines(list(groups.values())))
 
 
 def draw_labels(file: Path, subject: Subject, findings: Sequence[Finding]) -> bool:
@@ -41,10 +41,11 @@ def draw_labels(file: Path, subject: Subject, findings: Sequence[Finding]) -> bo
         if finding.kind != "suspicious_labels":
             continue
         for item, (row,) in zip(finding.items, finding.rows, strict=True):
-            said = f"{item['label']} → {item['suggested']}?"
-            cells.append((row, COLOURS[finding.severity], [said, f"P(given) {item['quality']:.3f}", item["file"]]))
+            said = f"{item['label']}, or {item['suggested']}?"
+            sure = f"P({item['label']}) = {item['quality']:.3f}"
+            cells.append((row, COLOURS[finding.severity], [said, sure, item["file"]]))
     lines = [cells[at : at + COLUMNS] for at in range(0, len(cells), COLUMNS)]
-    return _draw(file, subject, lines, together=False)
+    return _draw(file, subject, lines)
 
 
 def _cell(subject: Subject, row: int, finding: Finding, note: str) -> Cell:
@@ -62,7 +63,7 @@ def _lines(groups: list[list[Cell]]) -> list[list[Cell]]:
     return lines if lines[0] else []
 
 
-def _draw(file: Path, subject: Subject, lines: list[list[Cell]], *, together: bool) -> bool:
+def _draw(file: Path, subject: Subject, lines: list[list[Cell]]) -> bool:
     if not lines:
         return False
     font = ImageFont.load_default(12)
@@ -81,7 +82,6 @@ def _draw(file: Path, subject: Subject, lines: list[list[Cell]], *, together: bo
                 pen.text((left, top + CELL + 4 + number * LINE), _fit(text, font), fill=shade, font=font)
     if left_out:
         pen.text((GAP, len(shown) * height + GAP), f"and {left_out:,} more: doctor.json", fill=INK, font=font)
-    del together
     sheet.save(file, format="PNG", optimize=True)
     return True
 

@@ -55,7 +55,9 @@ def describe(item: dict[str, Any]) -> str:
     if "why" in item:
         return f"{item['file']}: {item['why']}"
     if "suggested" in item:
-        return f"{item['file']}: {item['label']}, rather {item['suggested']} (P({item['label']}) = {item['quality']})"
+        return (
+            f"{item['file']}: {item['label']}, rather {item['suggested']} (P({item['label']}) = {item['quality']:.4f})"
+        )
     if "split" in item and "class" in item:
         return f"{item['class']} in {item['split']}"
     return f"{item['class']}: {item['count']:,}"
