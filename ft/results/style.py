@@ -75,17 +75,20 @@ def draw(
         height: Inches.
     """
     import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     with mpl.rc_context(SETTINGS):
-        # The object interface: pyplot would keep global state, and look for a screen.
-        figure = Figure(figsize=(width, height), layout="constrained")
+        # The object interface: pyplot would keep global state, and look for a screen. The canvases' own methods: savefig
+        # draws everything twice.
+        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
         paint(figure.subplots())
-        figure.savefig(folder / f"{name}.png", dpi=DPI, facecolor="white")
+        FigureCanvasAgg(figure).print_png(folder / f"{name}.png")
         figure.set_layout_engine("none")  # it has been found, and would take as long again
         figure.set_facecolor("none")
         written = io.StringIO()
-        figure.savefig(written, format="svg", dpi=DPI, metadata={"Date": None, "Creator": None})
+        FigureCanvasSVG(figure).print_svg(written, metadata={"Date": None, "Creator": None})
     return Plot(name, alt, _for_page(written.getvalue(), name, alt))
 
 

@@ -1,4 +1,4 @@
-"""How long a report of 1,000 test images of 224 pixels takes, and how large it is: python -m tests.benchmarks.report_time.
+"""How long a report of 1,000 test images of 224 pixels takes, and its size: python -m tests.benchmarks.report_time.
 
 The data set and the run are made on the spot (20 classes of noise around a colour, JPEG files, an untrained network):
 what a report costs depends on neither. Predictions are stored already, as they are after every training. Takes about

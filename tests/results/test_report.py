@@ -82,7 +82,7 @@ def test_training_leaves_a_page_with_every_section_and_figures_as_files(trained)
     for name in plots:
         with Image.open(trained.path / "plots" / f"{name}.png") as image:
             assert min(image.size) > 300
-            assert image.getpixel((0, 0))[:3] == (255, 255, 255)
+            assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
     assert page.count('class="plot"') == len(plots)
     # One id, one element: figures would otherwise borrow each other's parts.
     found = re.findall(r'\bid="([^"]+)"', page)
