@@ -79,11 +79,22 @@ def _body(description: Description, address: str | None) -> str:
         f"2. Resize it with {spec.interpolation} resampling (Pillow's), keeping its shape, so that it just covers "
         f"{sides} pixels.\n"
         f"3. Crop the central {spec.width} x {spec.height} pixels.\n"
-        f"4. The model takes `(N, {spec.channels}, {spec.height}, {spec.width})`, {takes}.",
+        f"4. The model takes `(N, {spec.channels}, {spec.height}, {spec.width})`, {takes}.{_rounding(description)}",
         f"## Checked\n\n{str(check)[0].upper()}{str(check)[1:]}, compared with the trained model.",
         f"## Origin and licence\n\n{_origin(card)}",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _rounding(description: Description) -> str:
+    """timm takes ``int(side * long / short)`` and ``round(margin / 2)``; we ``round`` and take ``margin // 2``."""
+    if description.format != "timm":
+        return ""
+    return (
+        "\n\ntimm's own transform, used above, does the same but for two roundings: the resized longer side goes down "
+        "instead of to the nearest pixel, and half of an odd margin to the even number instead of down. Where these "
+        "differ, its crop lies up to a pixel aside and probabilities move a little; elsewhere the pixels are the same."
+    )
 
 
 def _results(metrics: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import huggingface_hub
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from ft.deploy.quiet import quiet
 from ft.errors import UserError
 
 # For the first answer of the hub; uploading takes as long as it takes.
@@ -50,15 +51,16 @@ def push(exports: dict[str, Path], address: str, *, private: bool) -> str:
     """
     api = huggingface_hub.HfApi()
     try:
-        _answered_in_time(api.whoami)
-        api.create_repo(address, private=private, exist_ok=True)
-        for number, (format, folder) in enumerate(exports.items()):
-            api.upload_folder(
-                repo_id=address,
-                folder_path=folder,
-                path_in_repo=format if number else None,
-                commit_message=f"Export as {format}",
-            )
+        with quiet():
+            _answered_in_time(api.whoami)
+            api.create_repo(address, private=private, exist_ok=True)
+            for number, (format, folder) in enumerate(exports.items()):
+                api.upload_folder(
+                    repo_id=address,
+                    folder_path=folder,
+                    path_in_repo=format if number else None,
+                    commit_message=f"Export as {format}",
+                )
     # huggingface_hub raises its own, its HTTP client's, and the system's errors.
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-TALKATIVE = ("timm", "onnxscript", "onnx_ir", "torch.onnx")
+TALKATIVE = ("timm", "onnxscript", "onnx_ir", "torch.onnx", "httpx")
 
 
 @contextmanager

@@ -154,3 +154,26 @@ def test_commas_make_a_list_where_a_list_is_meant():
     given = ["run=a,b", "format=timm,onnx", "format=[pt2]", "format=timm", "output=x"]
     assert bracketed(given, ["format"]) == ["run=a,b", "format=[timm,onnx]", "format=[pt2]", "format=timm", "output=x"]
     assert bracketed(["-m", "format=timm,onnx"], ["format"]) == ["-m", "format=timm,onnx"]
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_other_tasks_are_exported_in_words_that_need_no_ft(task, photos, tmp_path):
+    from ft.build.trained import load_predictor
+    from tests.deploy.made import train_table
+
+    folder = train_table(photos, tmp_path, task)
+    (path,) = map(Path, exported(folder.path))
+    check = json.loads((path / "ft.json").read_text())["check"]
+    assert check["agreement"] == (None if task == "regression" else 1.0)
+    predictor, found = load_predictor(folder), load_exported(path)
+    pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    told, plain = predictor.reading.tell(predictor.run(pixels)), found.run(pixels)
+    if task == "regression":
+        assert predictor.reading.std is not None
+        assert torch.allclose(plain, told, rtol=1e-4, atol=1e-3)
+    else:
+        assert found.reading.thresholds is not None
+        assert found.reading.thresholds == predictor.reading.thresholds
+        assert torch.allclose(plain.sigmoid(), told, atol=1e-5)
+    card = (path / "README.md").read_text()
+    assert f"fine-tuned for {task} on the data set `labels`" in card

@@ -51,6 +51,8 @@ def test_an_export_says_what_it_is(trained, exports):
 def test_a_timm_export_has_the_features_of_the_run(trained, exports):
     predictor, exported = load_predictor(trained), load_exported(exports["timm"].path)
     pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    assert predictor.embed is not None
+    assert exported.embed is not None
     assert torch.allclose(predictor.embed(pixels), exported.embed(pixels), atol=1e-5)
 
 
