@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ft.errors import UserError
 from ft.inference.material import Material
+from ft.results.thumbnails import sheet
 
 # Groups of the config in the order in which a reader asks for them.
 GROUPS = ("model", "data", "task", "optimizer", "schedule", "recipe", "plugins", "trainer", "cache")
@@ -137,7 +138,11 @@ def findings(run: Path) -> dict[str, Any] | None:
         }
         for each in found["findings"]
     ]
-    return {"findings": listed, "skipped": found["skipped"]}
+    return {
+        "findings": listed,
+        "skipped": found["skipped"],
+        "pictures": {name: sheet(run / file) for name, file in found["pictures"].items() if (run / file).is_file()},
+    }
 
 
 def _item(item: Mapping[str, Any]) -> str:

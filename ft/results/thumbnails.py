@@ -2,6 +2,7 @@
 
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 
 SIDE = 160
 QUALITY = 82
+# Pixels: of many small pictures with words in one.
+SHEET_WIDTH, SHEET_QUALITY = 1000, 70
 # Handwritten digits of 8 pixels are shown as squares, not as fog.
 SMALL = 64
 
@@ -27,11 +30,21 @@ def picture(pixels: Tensor, side: int = SIDE) -> str:
     return address(image)
 
 
-def address(image: Image.Image) -> str:
+def address(image: Image.Image, quality: int = QUALITY) -> str:
     """An RGB image as a ``data:`` address."""
     out = io.BytesIO()
-    image.save(out, "JPEG", quality=QUALITY, optimize=True)
+    image.save(out, "JPEG", quality=quality, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def sheet(file: Path) -> str:
+    """A contact sheet of a run folder, no wider than a page."""
+    with Image.open(file) as opened:
+        image = opened.convert("RGB")
+    if image.width > SHEET_WIDTH:
+        size = (SHEET_WIDTH, max(1, round(image.height * SHEET_WIDTH / image.width)))
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    return address(image, SHEET_QUALITY)
 
 
 def as_rgb(pixels: Tensor) -> Tensor:

@@ -100,7 +100,17 @@ def test_names_of_classes_files_and_settings_are_text_and_nothing_else(folder):
     file = {"split": "train", "file": RUDE, "label": "cat"}
     listed = [{"same": "bytes", "files": [file, {**file, "split": "test", "label": "dog"}]}] * 30
     finding = {"kind": "leakage", "severity": "error", "title": f"{RUDE} twice", "count": 30, "items": listed}
-    (folder / "doctor.json").write_text(json.dumps({"findings": [finding], "skipped": ["labels: too few images"]}))
+    (folder / "doctor.json").write_text(
+        json.dumps(
+            {
+                "findings": [finding],
+                "skipped": ["labels: too few images"],
+                "pictures": {"labels": "doctor/labels.png", "gone": "doctor/gone.png"},
+            }
+        )
+    )
+    (folder / "doctor").mkdir()
+    Image.new("RGB", (2000, 30)).save(folder / "doctor" / "labels.png")
     found = material_of(folder)
     told = found.predictions["test"]
     reading = replace(told.reading, classes=(RUDE, *told.reading.classes[1:]))
@@ -117,6 +127,8 @@ def test_names_of_classes_files_and_settings_are_text_and_nothing_else(folder):
     assert "train/&lt;b&gt;&amp;&#34;x (cat) = test/&lt;b&gt;&amp;&#34;x (dog), same bytes" in page
     assert "and 18 more, in doctor.json" in page
     assert "labels: too few images" in page
+    assert "Contact sheet: labels" in page
+    assert "Contact sheet: gone" not in page
     assert not (folder / "plots" / "of_before.png").exists()
     assert (folder / "plots" / "loss.png").is_file()
 

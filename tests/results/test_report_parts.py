@@ -118,7 +118,7 @@ def test_every_kind_of_finding_is_told_in_words(tmp_path):
         {"kind": kind, "severity": "info", "title": kind, "count": 1, "items": [item]}
         for kind, (item, _) in items.items()
     ]
-    (tmp_path / "doctor.json").write_text(json.dumps({"findings": listed, "skipped": []}))
+    (tmp_path / "doctor.json").write_text(json.dumps({"findings": listed, "skipped": [], "pictures": {}}))
     found = findings(tmp_path)
     assert found is not None
     assert [each["items"] for each in found["findings"]] == [[words] for _, words in items.values()]
