@@ -148,11 +148,14 @@ def findings(run: Path) -> dict[str, Any] | None:
 def _item(item: Mapping[str, Any]) -> str:
     """One line: files with their labels, then what else is known."""
     files = item.get("files") or [item.get("example") or item] if {"files", "file", "example"} & set(item) else []
-    named = [
-        f"{'' if 'split' not in file else file['split'] + '/'}{file['file']}"
-        f"{'' if file.get('label') is None else ' (' + str(file['label']) + ')'}"
-        for file in files
-    ]
+    named = [_file(file) for file in files]
     told = ("files", "file", "split", "label", "example")
     rest = [f"{key} {value}" for key, value in item.items() if key not in (told if files else ("files",))]
     return ", ".join([" = ".join(named), *rest] if named else rest)
+
+
+def _file(file: Mapping[str, Any]) -> str:
+    """Its name, with the split in front where the name does not say it, and its label."""
+    name, split, label = str(file["file"]), file.get("split"), file.get("label")
+    where = f"{split}/" if split and not name.startswith(f"{split}/") else ""
+    return f"{where}{name}" + ("" if label is None else f" ({label})")

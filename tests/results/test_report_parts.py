@@ -107,6 +107,7 @@ def test_every_kind_of_finding_is_told_in_words(tmp_path):
     items = {
         "suspicious_labels": ({**file, "suggested": "dog", "quality": 0.02},
                               "val/a.jpg (cat), suggested dog, quality 0.02"),
+        "leakage": ({"same": "bytes", "files": [{**file, "file": "val/cat/a.jpg"}]}, "val/cat/a.jpg (cat), same bytes"),
         "unreadable": ({"file": "b.jpg", "why": "empty"}, "b.jpg, why empty"),
         "imbalance": ({"class": "cat", "count": 3, "share": 0.05}, "class cat, count 3, share 0.05"),
         "modes": ({"mode": "CMYK", "count": 2, "example": file}, "val/a.jpg (cat), mode CMYK, count 2"),
