@@ -10,6 +10,9 @@ import torch
 from ft.deploy.load import is_exported, load_exported
 from ft.errors import UserError
 
+# One worker traces them all.
+pytestmark = pytest.mark.xdist_group("exports")
+
 
 @pytest.fixture(params=["timm", "onnx", "pt2"])
 def folder(request, exports, tmp_path) -> Path:

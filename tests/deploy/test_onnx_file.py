@@ -5,6 +5,7 @@ import json
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 import torch
 
 from ft.build.trained import load_predictor
@@ -14,6 +15,9 @@ from ft.deploy.outputs import outputs_of
 from ft.inference.reading import Reading
 from ft.input_spec import InputSpec
 from tests.deploy.made import described, reading_of
+
+# One worker traces them all.
+pytestmark = pytest.mark.xdist_group("exports")
 
 
 def test_inputs_outputs_opset_and_metadata(trained, exports):

@@ -20,6 +20,10 @@ from ft.inference.predictions import Predictions
 from ft.input_spec import InputSpec
 from tests.deploy.made import SIZES
 
+# One worker traces them all.
+pytestmark = pytest.mark.xdist_group("exports")
+
+
 FORMATS = ("timm", "onnx", "pt2")
 
 
