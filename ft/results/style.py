@@ -80,8 +80,8 @@ def draw(
     from matplotlib.figure import Figure
 
     with mpl.rc_context(SETTINGS):
-        # The object interface: pyplot would keep global state, and look for a screen. The canvases' own methods: savefig
-        # draws everything twice.
+        # The object interface: pyplot would keep global state, and look for a screen. And the canvases' own methods:
+        # savefig draws everything twice.
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
         paint(figure.subplots())
         FigureCanvasAgg(figure).print_png(folder / f"{name}.png")
