@@ -14,11 +14,10 @@ if TYPE_CHECKING:
 def serve(config: "DictConfig") -> None:
     """Answers requests until Ctrl-C; with ``dry=true`` only tells how to ask."""
     from ft.deploy.server.examples import examples, welcome
-    from ft.deploy.server.options import Serving, address_from
+    from ft.deploy.server.listen import Address
 
     if config.dry:
-        raise Answer(examples(address_from(config).url()))
-    serving = Serving.from_config(config)
+        raise Answer(examples(Address.of(config).url()))
     for package in ("litserve", "python_multipart"):
         require_extra(package, "serve", "ft.serve")
     with heavy_imports():
@@ -28,10 +27,12 @@ def serve(config: "DictConfig") -> None:
         from ft.build.trained import load_predictor
         from ft.deploy.load import is_exported, load_exported
         from ft.deploy.server.app import build_server
+        from ft.deploy.server.options import Serving
         from ft.deploy.server.run import serve_forever
         from ft.machine.allocator import keep_freed_memory
         from ft.run_folder import RunFolder
 
+    serving = Serving.from_config(config)
     exported = Path(serving.run).expanduser()
     if is_exported(exported):
         load = partial(load_exported, exported)

@@ -1,8 +1,13 @@
-"""A server in this process: LitServe's application and its batch loop, with a thread for the worker process."""
+"""A server in this process, with a thread for its worker process; and one as the shell starts it."""
 
 import base64
 import io
+import os
 import queue
+import re
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +26,7 @@ from ft.inference.predictor import Predictor
 from ft.inference.reading import Reading
 from ft.input_spec import InputSpec
 from tests.conftest import composed
+from tests.test_command_line import ROOT
 
 COLOURS = ("red", "green", "blue")
 SPEC = InputSpec(8, 8, (0.5,) * 3, (0.5,) * 3, "bilinear", 1.0)
@@ -71,6 +77,7 @@ def answering(predictor: Predictor, **changes: Any) -> Iterator[TestClient]:
         with TestClient(server.app, raise_server_exceptions=False) as client:
             client.queue = requests
             yield client
+            server._transport.close()  # wakes who waits for answers, once a second otherwise
     finally:
         requests.put((None, None, None, None))
         worker.join()
@@ -90,3 +97,43 @@ def text_of(content: bytes) -> str:
 def form_of(*contents: bytes, field: str = "image") -> list[tuple[str, tuple[str, bytes]]]:
     """Files of a form, as httpx and requests take them."""
     return [(field, (f"{at}.png", content)) for at, content in enumerate(contents)]
+
+
+class Served:
+    """``python -m ft.serve`` as the shell starts it, on a free port, once it answers."""
+
+    def __init__(self, *arguments: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "ft.serve", "port=0", *arguments],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell's background jobs ignore Ctrl-C, and their children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            start_new_session=True,
+        )
+        self.said: list[str] = []
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said.append(line)
+            if found := re.search(r"(http://\S+)/ ", line):
+                self.url = found[1]
+                return
+        raise AssertionError(f"it never answered: {self.said} {self.process.communicate()[1]}")
+
+    def family(self) -> list[int]:
+        """Process ids of all that are in its session, itself among them."""
+        listed = subprocess.run(["ps", "-s", str(self.process.pid), "-o", "pid=,stat="], capture_output=True, text=True)
+        rows = [line.split() for line in listed.stdout.splitlines()]
+        return [int(pid) for pid, state in rows if not state.startswith("Z")]
+
+    def end(self) -> tuple[int, str]:
+        """Exit code and what it said on stderr; whatever is left of it is killed."""
+        try:
+            _, errors = self.process.communicate(timeout=60)
+        finally:
+            for pid in self.family():
+                os.kill(pid, signal.SIGKILL)
+        return self.process.returncode, errors

@@ -1,9 +1,10 @@
 """A port to listen on."""
 
 import errno
-import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ft.errors import UserError, one_of, require
 
@@ -33,6 +34,11 @@ class Address:
     def __post_init__(self) -> None:
         require(0 <= self.port <= LAST_PORT, "port", f"must be from 0 to {LAST_PORT}", self.port)
         one_of(self.port_taken, (NEXT, ERROR), "port_taken")
+
+    @classmethod
+    def of(cls, wishes: Mapping[str, Any]) -> "Address":
+        """From the keys of ``conf/serve.yaml``."""
+        return cls(str(wishes["host"]), wishes["port"], wishes["port_taken"])
 
     @property
     def is_public(self) -> bool:
@@ -79,7 +85,4 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError:
         listener.close()
         raise
-    if hasattr(os, "register_at_fork"):
-        # A process of ours that outlived this one would keep the port.
-        os.register_at_fork(after_in_child=listener.close)
     return listener

@@ -6,7 +6,8 @@ from typing import Any
 
 from ft.deploy.server.limits import Limits
 from ft.deploy.server.listen import Address
-from ft.errors import UserError, require
+from ft.errors import UserError, one_of, require
+from ft.inference.pixels import DTYPES
 
 
 @dataclass(frozen=True)
@@ -48,19 +49,11 @@ class Serving:
             raise UserError("ft.serve needs run=RUN_FOLDER, run=last, or run=EXPORTED_FOLDER.")
         for key in ("max_batch_size", "workers"):
             require(wishes[key] >= 1, key, "must be at least 1", wishes[key])
+        one_of(wishes["precision"], DTYPES, "precision")
         threads, limits = wishes["threads"], {key: wishes[key] for key in Limits.__annotations__}
         require(threads is None or (isinstance(threads, int) and threads >= 1), "threads", "must be 1 or more", threads)
         found = Limits(**limits)
         wait = wishes["batch_timeout"]
         require(0 <= wait < found.timeout, "batch_timeout", "must be at least 0 and below timeout", wait)
         rest = ("run", "runs_dir", "max_batch_size", "batch_timeout", "workers", "threads", "device", "precision")
-        return cls(address=address_from(wishes), limits=found, **{key: wishes[key] for key in rest})
-
-
-def address_from(wishes: Mapping[str, Any]) -> Address:
-    """Where to listen.
-
-    Raises:
-        UserError: Nothing can listen there.
-    """
-    return Address(str(wishes["host"]), wishes["port"], wishes["port_taken"])
+        return cls(address=Address.of(wishes), limits=found, **{key: wishes[key] for key in rest})

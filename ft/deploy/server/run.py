@@ -1,20 +1,24 @@
 """Starts the processes of a server, and ends them, whatever ends the server.
 
 ft.serve   HTTP (uvicorn) and decoding         listens; gets Ctrl-C and SIGTERM
-  manager  the queues between the others       LitServe's
-  worker   the model                           one or more; ends when the first is gone, even killed
+  manager  the queues between the others       LitServe's, forked
+  worker   the model                           one or more, spawned
+
+The last two end with the first, even when that is killed.
 
 ``LitServer.run`` is not used: it serves from yet another process, which is forked; binds its port once the model is
 loaded; asks a dead worker for ever; and leaves all of them behind on SIGTERM.
 """
 
 import multiprocessing.connection
+import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import litserve
@@ -23,8 +27,8 @@ from litserve.utils import WorkerSetupStatus, wrap_litserve_start
 
 from ft.deploy.server.api import USER_ERROR
 
-# Seconds that requests get to come to their end after Ctrl-C.
-GRACE = 10
+# Seconds that requests get to come to their end after Ctrl-C, and where no model is left to answer them.
+GRACE, NO_GRACE = 10, 1
 
 
 def serve_forever(server: litserve.LitServer, listener: socket.socket, ready: Callable[[], None]) -> None:
@@ -39,6 +43,8 @@ def serve_forever(server: litserve.LitServer, listener: socket.socket, ready: Ca
         KeyboardInterrupt: After Ctrl-C.
         SystemExit: After SIGTERM (0), when a worker could not start (2, told), or ended by itself (1).
     """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(_stay_with, os.getpid(), listener))
     with _terminated_as_asked(), listener, _workers(server) as workers:
         _wait_for_models(server, workers)
         ready()
@@ -48,7 +54,8 @@ def serve_forever(server: litserve.LitServer, listener: socket.socket, ready: Ca
 
         def watch() -> None:
             multiprocessing.connection.wait([worker.sentinel for worker in workers])
-            http.should_exit = http.force_exit = True
+            http.config.timeout_graceful_shutdown = NO_GRACE
+            http.should_exit = True
 
         threading.Thread(target=watch, daemon=True, name="watch-workers").start()
         http.run(sockets=[listener])
@@ -72,6 +79,19 @@ def _workers(server: litserve.LitServer) -> Iterator[list[Any]]:
                 for worker in workers:
                     worker.kill()
                     worker.join()
+                server.manager.shutdown()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _stay_with(server: int, listener: socket.socket) -> None:
+    """In a forked process, which has nobody to tell it that the server was killed, and would keep its port."""
+    listener.close()
+
+    def watch() -> None:
+        while os.getppid() == server:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="watch-server").start()
 
 
 def _wait_for_models(server: litserve.LitServer, workers: list[Any]) -> None:
