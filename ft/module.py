@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from torchmetrics import MeanMetric
 
 from ft.data.bad_images import BadImages
 from ft.data.batch import Batch
+from ft.data.blend import blend_all
 from ft.data.module import DataModule
 from ft.data.randomness import derive_seed, seed_global_generators
 from ft.data.transforms import normalize
@@ -22,7 +24,7 @@ from ft.inference.predictions import Collector
 from ft.optim.full_batch import evaluate, l2_terms
 from ft.optim.groups import default_groups, one_group
 from ft.optim.options import OptimizerOptions, ScheduleOptions
-from ft.phases.apply import apply, keep_frozen_in_eval
+from ft.phases.apply import apply, keep_frozen_in_eval, pretrained_statistics
 from ft.phases.head_init import init_head, keep_untrained, offer_untrained
 from ft.phases.plan import Phase, boundary, open_stages, phase, without_statistics
 from ft.phases.prefix_cache import PrefixCache, on_activations
@@ -271,7 +273,7 @@ class FineTuner(LightningModule):
         if isinstance(batch, WholeSet):
             return self._full_batch_step(batch)
         images, targets = batch.images, batch.targets
-        if self.plugins and len(batch.index):
+        if (self.plugins or self.recipe.mixup) and len(batch.index):
             seed = derive_seed(self.seed, "batch", self.current_epoch, batch_idx, self.global_rank)
             generator = torch.Generator().manual_seed(seed)
             for plugin in self.plugins:
@@ -279,6 +281,10 @@ class FineTuner(LightningModule):
                     images, targets = plugin.train_batch(images, targets, generator)
                 elif plugin.stored_as == "activations":
                     images, targets = on_activations(plugin, images, targets, generator)
+            # Unless a plugin has blended this batch.
+            if self.recipe.mixup and targets is batch.targets and self.task.allows_soft_targets:
+                soft = self.task.soft_targets(targets)
+                images, targets = blend_all(images, soft, alpha=self.recipe.mixup, generator=generator)
         return self._step(batch._replace(images=images, targets=targets), "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -306,7 +312,8 @@ class FineTuner(LightningModule):
         size = len(batch.index)
         if not size:
             return None
-        logits = self.logits(batch)
+        with pretrained_statistics(self.model) if kind == "train" and size == 1 else nullcontext():
+            logits = self.logits(batch)
         loss = (self.train_loss if kind == "train" else self.task.loss)(logits, batch.targets)
         if self.repeating:
             return loss

@@ -12,23 +12,9 @@ from lightning.pytorch import Trainer
 from torch import Generator, Tensor
 
 from ft import FineTuner, Plugin, Task
+from ft.data.blend import blend, draw_blend
 from ft.data.module import DataModule
-from ft.data.randomness import draw_beta
 from ft.errors import require
-
-
-def mixup(images: Tensor, targets: Tensor, *, lam: float, order: Tensor) -> tuple[Tensor, Tensor]:
-    """Blends each image, and its target, with another of the same batch.
-
-    Args:
-        images: ``(B, C, H, W)``, already normalised.
-        targets: ``(B, K)`` class probabilities; rows sum to 1.
-        lam: Share of the original image, in ``[0, 1]``.
-        order: ``(B,)`` index of each image's partner.
-
-    Source: Zhang et al. 2018, https://arxiv.org/abs/1710.09412, equation 1.
-    """
-    return lam * images + (1 - lam) * images[order], lam * targets + (1 - lam) * targets[order]
 
 
 class Mixup(Plugin):
@@ -60,6 +46,5 @@ class Mixup(Plugin):
         if self.alpha == 0 or torch.rand((), generator=generator) >= self.prob:
             return images, targets
         assert self.task is not None
-        order = torch.randperm(len(images), generator=generator).to(images.device)
-        lam = draw_beta(self.alpha, generator)
-        return mixup(images, self.task.soft_targets(targets), lam=lam, order=order)
+        lam, order = draw_blend(len(images), self.alpha, generator)
+        return blend(images, self.task.soft_targets(targets), lam=lam, order=order.to(images.device))

@@ -10,6 +10,8 @@ def complete(config: dict[str, Any]) -> dict[str, Any]:
         config: As the run folder holds it; changed in place.
     """
     config.setdefault("recipe", {"name": "full", "epochs": 8, "views": None, "head_training": {}})
+    if config["recipe"]["name"] == "auto":
+        config["recipe"].setdefault("mixup", 0.0)
     config.setdefault("cache", {"activations": False, "dtype": "auto", "memory": 0, "disk": 0})
     config.setdefault("budget", None)
     for key, value in (("decoded", "off"), ("decoded_limit", 1.0)):

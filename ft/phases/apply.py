@@ -8,7 +8,8 @@ Called in ``on_train_start`` and ``on_train_epoch_start``, after DDP has wrapped
 before that are never synchronised, even once they are unfrozen.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -34,6 +35,22 @@ def keep_frozen_in_eval(model: nn.Module, stages: Sequence[Stage], phase: Phase)
         frozen = stage_of[name] not in phase.stages if name in stage_of else name not in holds_open
         if frozen or _has_frozen_statistics(name, module, phase):
             module.training = False
+
+
+@contextmanager
+def pretrained_statistics(model: nn.Module) -> Iterator[None]:
+    """Inside, normalisation layers use their running statistics: one image alone has no variance to be divided by.
+
+    torch refuses it outright where the feature map is a single pixel.
+    """
+    training = [module for module in model.modules() if isinstance(module, _NormBase) and module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _containers(tensors: Iterable[str]) -> set[str]:

@@ -50,6 +50,7 @@ class Recipe:
         min_gain: A phase is followed by the next only if it has made the best validation value this much better.
         always: So many phases are gone through in any case.
         frozen_statistics: Normalisation layers of open stages keep their running statistics.
+        mixup: alpha of the shares by which training images, or what is stored of them, are blended; 0: none.
         head_training: How a solved head is trained where it has more than one layer.
         trains: Off where the head is computed and that is all.
     """
@@ -62,6 +63,7 @@ class Recipe:
     min_gain: float = -math.inf
     always: int = 0
     frozen_statistics: bool = False
+    mixup: float = 0.0
     head_training: Mapping[str, Any] = field(default_factory=dict)
     trains: bool = True
 
@@ -163,6 +165,7 @@ def deepening(
         min_gain=settings["min_gain"],
         always=settings["always"],
         frozen_statistics=settings["frozen_statistics"],
+        mixup=settings["mixup"],
     )
 
 

@@ -180,3 +180,10 @@ def test_timms_functional_dropout_of_a_frozen_backbone_drops_nothing():
     for opened, drops in ((["head"], False), (["stage4", "head"], True)):
         keep_frozen_in_eval(model.train(), stages, phase(frozenset(opened), [], 0, stages, model))
         assert torch.equal(model.features(images), model.features(images)) != drops
+
+
+def test_a_batch_of_one_image_is_normalised_by_the_running_statistics(train_run):
+    # At 32 pixels the last feature map of one image is a single number a channel: torch would refuse it.
+    run = train_run("data.batch_size=1", "trainer.max_epochs=1")
+    assert run.trainer.global_step == 32
+    assert int(run.module.model.backbone.layer4[0].bn1.num_batches_tracked) == 0

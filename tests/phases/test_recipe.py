@@ -1,8 +1,10 @@
 """What a recipe says for each epoch follows from the epoch and from what validation has said."""
 
 import pytest
+import torch
 
 from ft.errors import UserError
+from ft.fit import fit
 from ft.phases.recipe import PlannedPhase, Recipe, computed_head, deepening, full, within
 
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4", "head")
@@ -18,6 +20,7 @@ SETTINGS = {
     "min_gain": 0.0,
     "always": 2,
     "frozen_statistics": True,
+    "mixup": 0.2,
 }
 
 
@@ -98,3 +101,32 @@ def test_a_given_number_of_epochs_is_shared_out(epochs, lengths):
 def test_no_epochs_at_all_are_refused():
     with pytest.raises(UserError, match=r"trainer.max_epochs must be at least 1 for recipe=auto, or null, got 0"):
         within(deep(), 0)
+
+
+@pytest.mark.parametrize(("cache", "stored"), [("auto", True), ("off", False)])
+def test_training_images_are_blended_where_no_plugin_does_it(build_run, pretrained, cache, stored):
+    run = build_run(pretrained, "recipe=auto", "recipe.mixup=0.3", f"cache={cache}", "trainer.max_epochs=1")
+    seen = []
+    original = run.module._step
+
+    def spy(batch, kind):
+        if kind == "train":
+            seen.append((batch.boundary is not None, batch.targets))
+        return original(batch, kind)
+
+    run.module._step = spy
+    fit(run, started=0.0)
+    assert seen
+    assert all(was_stored is stored for was_stored, _ in seen)
+    for _, targets in seen:
+        assert targets.shape[1] == run.module.task.num_outputs
+        assert torch.allclose(targets.sum(1), torch.ones(len(targets)))
+    assert any((targets.max(1).values < 1).any() for _, targets in seen)
+
+
+def test_a_task_without_soft_targets_is_trained_unblended(build_run, pretrained):
+    run = build_run(
+        pretrained, "recipe=auto", "recipe.mixup=0.3", "task=regression", "data.kind=values", "trainer.max_epochs=1"
+    )
+    fit(run, started=0.0)
+    assert run.trainer.global_step > 0

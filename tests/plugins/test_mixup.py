@@ -3,14 +3,14 @@
 import pytest
 import torch
 
+from ft.data.blend import blend
 from ft.errors import UserError
-from plugins.mixup import mixup
 
 
 def test_images_and_targets_are_blended_by_the_same_share():
     images = torch.tensor([1.0, 2.0, 5.0]).view(3, 1, 1, 1)
     targets = torch.eye(3)
-    blended, soft = mixup(images, targets, lam=0.75, order=torch.tensor([2, 0, 1]))
+    blended, soft = blend(images, targets, lam=0.75, order=torch.tensor([2, 0, 1]))
     assert blended.flatten().tolist() == [0.75 * 1 + 0.25 * 5, 0.75 * 2 + 0.25 * 1, 0.75 * 5 + 0.25 * 2]
     assert soft[0].tolist() == [0.75, 0, 0.25]
     assert torch.equal(soft.sum(1), torch.ones(3))
