@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import composed
 
 ROOT = Path(__file__).parent.parent
-COMMAND = re.compile(r"python -m ft\.(train|evaluate)((?: [^\n#|`&(]*)?)")
+COMMAND = re.compile(r"python -m ft\.(train|evaluate|report|predict|export|serve|compare|doctor)((?: [^\n#|`&(]*)?)")
 # What the reader is told to make first.
 TO_BE_MADE = ("my_technique", "label_noise", "birds")
 

@@ -13,7 +13,13 @@ Fine-tune a pretrained timm backbone.
   python -m ft.train model=vit data=folder data.root=PATH   your images, one directory a class
   python -m ft.train -m optimizer=adam,sgd                  a sweep
   python -m ft.train resume=last                            go on
-  python -m ft.evaluate run=last split=test                 metrics of a run
+  python -m ft.doctor data=folder data.root=PATH            what is wrong with your images
+  python -m ft.evaluate run=last split=test                 metrics of a run, and how sure they are
+  python -m ft.compare runs=[A,B]                           is the difference real
+  python -m ft.report run=last                              report.html, as after every training
+  python -m ft.predict run=last input=FOLDER output=p.csv   labels for images
+  python -m ft.export run=last format=timm,onnx,pt2         for use elsewhere
+  python -m ft.serve run=last                               over HTTP
 
 Groups, chosen with group=choice:
 """
