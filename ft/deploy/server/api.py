@@ -82,7 +82,7 @@ class ImageAPI(litserve.LitAPI):
         spec = self.predictor.spec
         self.predictor.run(torch.zeros(1, spec.channels, spec.height, spec.width, dtype=torch.uint8))
 
-    def decode_request(self, request: AskedFor) -> tuple[Tensor, int | None]:
+    def decode_request(self, request: AskedFor) -> tuple[Tensor, int | None]:  # pyright: ignore
         """``(N, C, H, W)`` ``uint8`` and ``top_k`` of one request."""
         return torch.from_numpy(request.pixels), request.top_k
 

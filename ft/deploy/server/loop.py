@@ -19,7 +19,8 @@ class PatientLoop(BatchedLoop):
             first = request_queue.get(timeout=1.0)
         except Empty:
             return [], []
-        return super().get_batch_requests(lit_api, _PutBack(first, request_queue), transport)
+        ahead: Any = _PutBack(first, request_queue)
+        return super().get_batch_requests(lit_api, ahead, transport)
 
 
 class _PutBack:
