@@ -26,8 +26,10 @@ from ft.optim.groups import default_groups, one_group
 from ft.optim.options import OptimizerOptions, ScheduleOptions
 from ft.phases.apply import apply, keep_frozen_in_eval, pretrained_statistics
 from ft.phases.head_init import init_head, keep_untrained, offer_untrained
+from ft.phases.on_activations import on_activations
 from ft.phases.plan import Phase, boundary, open_stages, phase, without_statistics
-from ft.phases.prefix_cache import PrefixCache, on_activations
+from ft.phases.prefix_cache import PrefixCache
+from ft.phases.rates import Rates, recompute_rates
 from ft.phases.recipe import Recipe
 from ft.phases.whole_set import WholeSetInputs
 from ft.plugin import Plugin, fold
@@ -125,24 +127,17 @@ class FineTuner(LightningModule):
         optimizer = options.make(groups)
 
         self.trainer.fit_loop.setup_data()  # the number of batches is unknown before
-        total_steps = float(self.trainer.estimated_stepping_batches)
-        per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-
-        def factor(step: int, group: dict[str, Any]) -> float:
-            planned, start = self.recipe.at(step // per_epoch)
-            # Each phase has the whole schedule to itself; a run of one phase ends where the trainer says.
-            alone = len(self.recipe.phases) == 1
-            base = self.schedule.at(
-                step - start * per_epoch,
-                total_steps=total_steps if alone else planned.epochs * per_epoch,
-                steps_per_epoch=per_epoch,
-                watched=self.watched[start:],
-                mode=self.task.mode,
-            )
-            base *= self.recipe.rate(step // per_epoch, group["stage"], self.stage_names)
-            return fold(self.plugins, "lr_factor", base, step, group, per_epoch)
-
-        scheduler = LambdaLR(optimizer, [partial(factor, group=group) for group in groups])
+        rates = Rates(
+            self.recipe,
+            self.schedule,
+            self.plugins,
+            self.stage_names,
+            total_steps=float(self.trainer.estimated_stepping_batches),
+            per_epoch=math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches),
+            mode=self.task.mode,
+            watched=self.watched,
+        )
+        scheduler = LambdaLR(optimizer, [partial(rates.factor, group=group) for group in groups])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
@@ -151,9 +146,11 @@ class FineTuner(LightningModule):
         solved = self.recipe.head == "solved" and self.global_step == 0
         if solved:
             init_head(self, data, later=self._boundaries(0))
-        self._begin_epoch()
         if solved and "val" in data.splits:
+            # Plain views are enough to score it: the others are computed once it is on disk.
+            self._begin_epoch(only_plain=True)
             offer_untrained(self)
+        self._begin_epoch()
         if not self.recipe.trains:
             keep_untrained(self)
             self.trainer.should_stop = True
@@ -162,23 +159,18 @@ class FineTuner(LightningModule):
     def on_train_epoch_start(self) -> None:
         self._begin_epoch()
 
-    def _begin_epoch(self) -> None:
+    def _begin_epoch(self, *, only_plain: bool = False) -> None:
         epoch = self.current_epoch
         self.enter(self.phase_at(epoch))
         for plugin in self.plugins:
             plugin.begin_epoch(epoch, self)
         assert self.phase is not None
         planned, _ = self.recipe.at(epoch)
-        self.cache.enter(self, self._data, self.phase, planned.views, self._boundaries(epoch + 1))
+        views = 1 if only_plain and planned.views else planned.views
+        self.cache.enter(self, self._data, self.phase, views, self._boundaries(epoch + 1))
         self.cache.release()
-        # The rates of this step were computed before the last validation, which some of them depend on.
         scheduler: Any = self.lr_schedulers()
-        rates = [
-            base * factor(scheduler.last_epoch)
-            for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
-        ]
-        for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+        recompute_rates(scheduler)
         opened = [group["lr"] for group in scheduler.optimizer.param_groups if self._trains(group["stage"])]
         self.highest_rate = max(opened, default=0.0)
 

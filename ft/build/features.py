@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from ft.build.data import Data
-from ft.cache.activations import Stored, Writer, key_of, read, weights_hash
+from ft.cache.activations import Stored, key_of, read, weights_hash
 from ft.cache.folder import locked, make_room, place
+from ft.cache.writer import Writer
 from ft.data.fingerprint import fingerprint
 from ft.inference.pixels import DTYPES, on_pixels
 from ft.show.console import warning

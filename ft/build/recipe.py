@@ -12,9 +12,9 @@ from ft.data.transforms import EvaluationTransform, Transform
 from ft.errors import one_of, require
 from ft.input_spec import InputSpec
 from ft.machine.choice import Choice
+from ft.phases.cache_options import CacheOptions
 from ft.phases.head_init import CHOICES
 from ft.phases.plan import start_value
-from ft.phases.prefix_cache import CacheOptions
 from ft.phases.recipe import Recipe, computed_head, deepening, full, within
 from ft.plugin import Plugin, overrides
 

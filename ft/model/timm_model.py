@@ -13,7 +13,8 @@ from ft.errors import UserError, did_you_mean, require
 from ft.input_spec import MODES, InputSpec
 from ft.model.head import make_head
 from ft.model.pool import set_pool
-from ft.model.split import segment, split
+from ft.model.segment import segment
+from ft.model.split import split
 from ft.model.stages import HEAD, Stage, backbone_stages, head_stage
 from ft.model.weight_files import every_key_used, read_weights
 from ft.model.weights import Weights, find_weights

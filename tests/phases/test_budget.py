@@ -9,8 +9,8 @@ from lightning.pytorch import Callback
 from ft.errors import UserError
 from ft.fit import fit
 from ft.phases import frozen_pass
+from ft.phases.activation_store import CLOSING_SECONDS
 from ft.phases.budget import Budget, seconds_of
-from ft.phases.prefix_cache import CLOSING_SECONDS
 from tests.conftest import weights_of
 
 AUTO = ("recipe=auto", "trainer.max_epochs=null")

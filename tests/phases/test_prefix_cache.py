@@ -9,9 +9,10 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from ft.cache.activations import Writer, key_of, read, weights_hash
+from ft.cache.activations import key_of, read, weights_hash
 from ft.cache.codec import decode, encode
 from ft.cache.folder import cache_dir, entries
+from ft.cache.writer import Writer
 from ft.fit import fit
 from ft.phases.stored_views import StoredViews, drawn_views
 from tests.conftest import Killed, StopIn, assert_equal_weights, weights_of
