@@ -89,6 +89,7 @@ def build(composed: DictConfig, *, started: float | None = None) -> Run:
     module = build_module(config, model, task, data, plugins, recipe, cache)
     interrupt = StopBetweenBatches()
     trainer, metrics, checkpoints = build_trainer(config, folder, task, plugins, [interrupt, EndInTime(budget)])
+    checkpoints.margin = recipe.margin
     if module.optimizer_options.full_batch:
         refuse_with_full_batch(module, trainer, data, plugins)
     for plugin in plugins:

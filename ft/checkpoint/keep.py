@@ -4,6 +4,7 @@ Not Lightning's ``ModelCheckpoint``: it (2.6.6) writes ``last`` only when ``best
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,16 @@ class KeepCheckpoints(Checkpoint):
         folder: Where both go.
         metric: Name of the logged value.
         mode: ``max`` or ``min``.
+
+    Attributes:
+        margin: From the epoch of a checkpoint and that of the best so far to how much better it has to be.
     """
 
     def __init__(self, folder: Path, *, metric: str, mode: str) -> None:
         self.folder = folder
         self.metric = metric
         self.sign = 1.0 if mode == "max" else -1.0
+        self.margin: Callable[[int, int | None], float] = no_margin
         self.best: float | None = None
         self.best_epoch: int | None = None
         self.best_values: dict[str, float] = {}
@@ -81,8 +86,15 @@ class KeepCheckpoints(Checkpoint):
         score = self.sign * values[self.metric]
         score = -math.inf if math.isnan(score) else score
         # Of two epochs with the same score the later one: it was trained longer, and at a lower rate.
-        if self.best is not None and score < self.sign * self.best:
+        margin = self.margin(epoch, self.best_epoch)
+        if self.best is not None and score < self.sign * self.best + margin:
             return False
         self.best, self.best_epoch, self.best_values = values[self.metric], epoch, values
         trainer.save_checkpoint(self.folder / "best")
         return True
+
+
+def no_margin(epoch: int, best_epoch: int | None) -> float:
+    """Whatever is not worse takes the place of the best."""
+    del epoch, best_epoch
+    return 0.0

@@ -94,6 +94,22 @@ class Recipe:
         depth = len(stages) - 1 - stages.index(stage)
         return phase.rate * (self.head_rate if depth == 0 else self.layer_decay ** (depth - 1))
 
+    def margin(self, epoch: int, best_epoch: int | None) -> float:
+        """How much better a checkpoint has to be than the best so far to take its place.
+
+        A phase beyond those that are gone through in any case has to earn what it opens: a validation image more would
+        otherwise let chance choose the deeper of two models.
+
+        Args:
+            epoch: Of the checkpoint.
+            best_epoch: Of the best so far; -1 for a solved head.
+        """
+        starts = self.starts()
+        number = max((at for at, start in enumerate(starts) if start <= epoch), default=0)
+        if number < self.always or best_epoch is None or best_epoch >= starts[number]:
+            return 0.0
+        return max(self.min_gain, 0.0)
+
     def is_enough(self, epochs: int, scores: Mapping[int, float], mode: str, first: float | None) -> bool:
         """Whether to end instead of opening the next phase.
 

@@ -80,6 +80,23 @@ def test_the_next_phase_opens_only_if_the_last_one_was_worth_it(epochs, first, s
     assert recipe.is_enough(epochs, scores, mode, first) is enough
 
 
+@pytest.mark.parametrize(
+    ("epoch", "best_epoch", "margin"),
+    [
+        (0, None, 0.0),
+        (1, -1, 0.0),  # the first phase is gone through in any case: it need not beat the solved head by much
+        (2, 1, 0.01),  # the second has to earn its depth
+        (2, -1, 0.01),
+        (3, 2, 0.0),  # within it the better one is the best
+        (99, 2, 0.0),
+    ],
+)
+def test_a_deeper_phase_has_to_be_better_by_the_least_gain(epoch, best_epoch, margin):
+    phase = PlannedPhase(frozenset({"head"}), 2, 1, 1.0)
+    assert Recipe("auto", (phase, phase), "solved", min_gain=0.01, always=1).margin(epoch, best_epoch) == margin
+    assert full(frozenset({"head"}), epochs=4, head="solved", views=None).margin(epoch, best_epoch) == 0.0
+
+
 def test_so_many_phases_are_gone_through_in_any_case():
     phase = PlannedPhase(frozenset({"head"}), 2, 1, 1.0)
     recipe = Recipe("auto", (phase, phase, phase), "solved", min_gain=0.01, always=2)

@@ -23,11 +23,11 @@ def kind_of(row: Row) -> tuple[Any, ...]:
 def picks(epochs: Iterable[Row]) -> list[tuple[float, float]]:
     """``(seconds, test accuracy)`` of the checkpoint that validation would pick, at every moment one was validated.
 
-    Of two with the same validation accuracy the later one.
+    Of two with the same validation accuracy the later one; ours says itself which one it kept.
     """
     best, test, found = -math.inf, 0.0, []
     for record in epochs:
-        if record["val"] >= best:
+        if record.get("kept", record["val"] >= best):
             best, test = record["val"], record["test"]
         found.append((record["seconds"], test))
     return found
