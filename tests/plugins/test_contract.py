@@ -101,7 +101,7 @@ def test_a_plain_model_with_the_kept_weights_reproduces_the_validation_loss(whol
     config: Any = OmegaConf.to_container(OmegaConf.load(run.folder.config), resolve=True)
     task = instantiate(config["task"], "task")
     data = build_data(config, task)
-    model = build_model(config, task, data, load_weights=False)
+    model = build_model(config, task, data.suggested, load_weights=False)
     if overrides(plugin, "change_model"):
         assert plugin.changes_evaluation, "what changes the network has to say so"
         model = plugin.change_model(model)
