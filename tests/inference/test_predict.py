@@ -284,7 +284,13 @@ def test_ctrl_c_leaves_nothing_and_ends_with_130(trained, photos, tmp_path):
         f"output={tmp_path}/new/p.csv",
     ]
     with subprocess.Popen(
-        [*command, "num_workers=1"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*command, "num_workers=1"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A shell's background jobs ignore Ctrl-C, and their children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         until = time.monotonic() + 120
         while not list(tmp_path.glob("new/.*.new")) and time.monotonic() < until:
