@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -125,9 +126,17 @@ class Served:
 
     def family(self) -> list[int]:
         """Process ids of all that are in its session, itself among them."""
-        listed = subprocess.run(["ps", "-s", str(self.process.pid), "-o", "pid=,stat="], capture_output=True, text=True)
-        rows = [line.split() for line in listed.stdout.splitlines()]
-        return [int(pid) for pid, state in rows if not state.startswith("Z")]
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                pid, rest = stat.read_text().split(" ", 1)
+            except OSError:
+                continue  # it has ended meanwhile
+            # proc(5): after the name in brackets come state, parent, group and session.
+            state, _, _, session = rest.rpartition(")")[2].split()[:4]
+            if int(session) == self.process.pid and state != "Z":
+                found.append(int(pid))
+        return found
 
     def end(self) -> tuple[int, str]:
         """Exit code and what it said on stderr; whatever is left of it is killed."""

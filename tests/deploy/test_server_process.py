@@ -1,7 +1,6 @@
 """``python -m ft.serve`` with its processes, over HTTP: many at once, bad ones, and its end."""
 
 import os
-import shutil
 import signal
 import socket
 import time
@@ -17,7 +16,7 @@ from ft.data.images import open_image
 from ft.inference.predict_images import predict_images
 from tests.deploy.serving import Served, form_of, image_of, text_of
 
-pytestmark = [pytest.mark.full, pytest.mark.skipif(shutil.which("ps") is None, reason="ps lists the processes")]
+pytestmark = [pytest.mark.full, pytest.mark.skipif(not Path("/proc").is_dir(), reason="/proc lists the processes")]
 
 REQUESTS = 200
 
