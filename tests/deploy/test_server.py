@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from ft.deploy.server.loop import PatientLoop
 from tests.deploy.serving import COLOURS, ByColour, answering, form_of, image_of, predictor_of, text_of
 
 RED, GREEN, BLUE = (image_of(colour) for colour in COLOURS)
@@ -316,3 +317,14 @@ def test_damaged_bodies_of_every_kind_are_never_a_500(client):
     assert seen <= {200, 413, 422}
     assert 422 in seen
     assert labels(client.post("/predict", files=form_of(GREEN))) == ["green"]
+
+
+@pytest.mark.parametrize("error", [EOFError, ConnectionResetError])
+def test_a_worker_whose_queue_is_gone_ends_without_a_traceback(error):
+    class Gone:
+        def get(self, timeout):
+            raise error
+
+    with pytest.raises(SystemExit) as caught:
+        PatientLoop().get_batch_requests(None, Gone(), None)
+    assert caught.value.code == 1

@@ -14,11 +14,18 @@ class PatientLoop(BatchedLoop):
     """
 
     def get_batch_requests(self, lit_api: Any, request_queue: Any, transport: Any) -> tuple[list, list]:
-        """Requests to answer together, and those that have waited too long."""
+        """Requests to answer together, and those that have waited too long.
+
+        Raises:
+            SystemExit: The queue is gone.
+        """
         try:
             first = request_queue.get(timeout=1.0)
         except Empty:
             return [], []
+        except (EOFError, ConnectionError):
+            # The process that holds the queues has ended: nobody is left to ask, or to be answered.
+            raise SystemExit(1) from None
         ahead: Any = _PutBack(first, request_queue)
         return super().get_batch_requests(lit_api, ahead, transport)
 
