@@ -20,7 +20,10 @@ def resumed_config(composed: DictConfig) -> tuple[RunFolder | None, dict[str, An
     """
     if not composed.resume:
         choices = {group: choice for group, choice in HydraConfig.get().runtime.choices.items() if "/" not in group}
-        return None, {**_plain(composed), "choices": choices}
+        plain = _plain(composed)
+        # It says how many runs there are, and nothing about this one.
+        plain.pop("sweep", None)
+        return None, {**plain, "choices": choices}
     folder = RunFolder.find(composed.resume, runs_dir=composed.runs_dir, key="resume")
     folder.checkpoint("last")
     config = OmegaConf.load(folder.config)

@@ -1,0 +1,113 @@
+"""The folder of a job: what a sweep asks of one process, and what came of it.
+
+runs/sweeps/NAME/jobs/KEY/   job.json       what is asked; written by the sweep before the job begins
+                             config.yaml    the job's config, composed and resolved; KEY is its hash
+                             result.json    what came of it; written by the job, last of all
+                             output.txt     what it printed
+                             traceback.txt  of its last failure
+
+A job without ``result.json`` has not ended: it was never begun, or it was killed and goes on from its last checkpoint.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ft.run_folder import write_whole
+
+# What can come of a job.
+FINISHED, PRUNED, FAILED = "finished", "pruned", "failed"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked.
+
+    Attributes:
+        kind: ``run`` (one training run), ``heads`` (many heads on the same features), ``backbone`` (features and what a
+            head makes of them), ``soup`` (an average of runs).
+        key: Hash of the config.
+        run: Folder of the training run, absolute; empty where a kind has none.
+        overrides: Of the command line, without those of the sweep.
+        trial: For pruning: what ``ft.jobs.pruning`` needs to reach the study; empty without.
+        settings: What else the kind needs.
+    """
+
+    kind: str
+    key: str
+    run: str = ""
+    overrides: tuple[str, ...] = ()
+    trial: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of it.
+
+    Attributes:
+        status: ``finished``, ``pruned`` or ``failed``.
+        why: Of a failure: ``mistake`` (a user's), ``raised``, ``out of memory``, ``not a number``, ``killed``.
+        message: One to three lines for people.
+        value: The task's metric of the best checkpoint.
+        metrics: Everything of the run's summary that is a number.
+        seconds: Of all attempts.
+        attempts: How often it was begun anew after a failure, the first included.
+        together: How many jobs were computed in the same go; 1 for one alone.
+        shared_seconds: What a job that shares work with others was spared, as far as it was measured.
+    """
+
+    status: str
+    why: str = ""
+    message: str = ""
+    value: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    attempts: int = 1
+    together: int = 1
+    shared_seconds: float = 0.0
+
+
+class JobFolder:
+    """Paths of one job."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def output(self) -> Path:
+        return self.path / "output.txt"
+
+    @property
+    def traceback(self) -> Path:
+        return self.path / "traceback.txt"
+
+    def ask(self, job: Job, config_yaml: str) -> None:
+        """Writes what is asked; a job that was asked before keeps what came of it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_whole(self.config, config_yaml)
+        write_whole(self.path / "job.json", json.dumps(asdict(job), indent=2) + "\n")
+
+    def job(self) -> Job:
+        """What is asked."""
+        content = json.loads((self.path / "job.json").read_text(encoding="utf-8"))
+        return Job(**{**content, "overrides": tuple(content["overrides"])})
+
+    def answer(self, result: Result) -> None:
+        """Writes what came of it."""
+        write_whole(self.path / "result.json", json.dumps(asdict(result), indent=2) + "\n")
+
+    def result(self) -> Result | None:
+        """What came of it; ``None`` while it has not ended."""
+        file = self.path / "result.json"
+        return Result(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+    def forget_result(self) -> None:
+        """Before a failed job is tried again."""
+        (self.path / "result.json").unlink(missing_ok=True)

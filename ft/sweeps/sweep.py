@@ -1,0 +1,1 @@
+"""One sweep from its request to its report."""
