@@ -3,6 +3,7 @@
 runs/sweeps/NAME/jobs/KEY/   job.json       what is asked; written by the sweep before the job begins
                              config.yaml    the job's config, composed and resolved; KEY is its hash
                              result.json    what came of it; written by the job, last of all
+                             failure_N.json what came of an attempt that was followed by another
                              output.txt     what it printed
                              traceback.txt  of its last failure
 
@@ -11,7 +12,7 @@ A job without ``result.json`` has not ended: it was never begun, or it was kille
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class Result:
         message: One to three lines for people.
         value: The task's metric of the best checkpoint.
         metrics: Everything of the run's summary that is a number.
-        seconds: Of all attempts.
+        seconds: Of all attempts, those before included.
         attempts: How often it was begun anew after a failure, the first included.
         together: How many jobs were computed in the same go; 1 for one alone.
         shared_seconds: What a job that shares work with others was spared, as far as it was measured.
@@ -100,14 +101,20 @@ class JobFolder:
         return Job(**{**content, "overrides": tuple(content["overrides"])})
 
     def answer(self, result: Result) -> None:
-        """Writes what came of it."""
-        write_whole(self.path / "result.json", json.dumps(asdict(result), indent=2) + "\n")
+        """Writes what came of it; attempts that failed before count too."""
+        earlier = [Result(**json.loads(file.read_text(encoding="utf-8"))) for file in self._failures()]
+        seconds = round(result.seconds + sum(each.seconds for each in earlier), 2)
+        counted = replace(result, attempts=len(earlier) + 1, seconds=seconds)
+        write_whole(self.path / "result.json", json.dumps(asdict(counted), indent=2) + "\n")
 
     def result(self) -> Result | None:
         """What came of it; ``None`` while it has not ended."""
         file = self.path / "result.json"
         return Result(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
-    def forget_result(self) -> None:
-        """Before a failed job is tried again."""
-        (self.path / "result.json").unlink(missing_ok=True)
+    def try_again(self) -> None:
+        """Puts the result of a failed attempt aside."""
+        (self.path / "result.json").replace(self.path / f"failure_{len(self._failures()) + 1}.json")
+
+    def _failures(self) -> list[Path]:
+        return sorted(self.path.glob("failure_*.json"))

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 def train(config: "DictConfig") -> float | None:
     """Trains, tests the best checkpoint, writes the report, and returns the task's metric, for sweepers."""
     started = time.time()  # before the imports: they are part of what the user waits for
+    if config.sweep.job is not None:
+        with heavy_imports():
+            from ft.jobs.dispatch import run_job
+
+        return run_job(config, started=started)
     with heavy_imports():
         from ft.build.run import build
         from ft.fit import fit

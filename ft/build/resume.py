@@ -19,11 +19,7 @@ def resumed_config(composed: DictConfig) -> tuple[RunFolder | None, dict[str, An
         UserError: There is no such run or it has no checkpoint, or a group is to be changed.
     """
     if not composed.resume:
-        choices = {group: choice for group, choice in HydraConfig.get().runtime.choices.items() if "/" not in group}
-        plain = _plain(composed)
-        # It says how many runs there are, and nothing about this one.
-        plain.pop("sweep", None)
-        return None, {**plain, "choices": choices}
+        return None, _new(composed)
     folder = RunFolder.find(composed.resume, runs_dir=composed.runs_dir, key="resume")
     folder.checkpoint("last")
     config = OmegaConf.load(folder.config)
@@ -47,6 +43,22 @@ def resumed_config(composed: DictConfig) -> tuple[RunFolder | None, dict[str, An
         OmegaConf.update(config, key, OmegaConf.select(composed, key), force_add=True)
     assert isinstance(config, DictConfig)
     return folder, complete(_plain(config))
+
+
+def config_at(place: RunFolder, composed: DictConfig) -> tuple[RunFolder | None, dict[str, Any]]:
+    """The same for a run whose folder is given: it goes on with its own config where it has a checkpoint."""
+    if not place.last.is_dir():
+        return None, _new(composed)
+    config = OmegaConf.load(place.config)
+    assert isinstance(config, DictConfig)
+    return place, complete(_plain(config))
+
+
+def _new(composed: DictConfig) -> dict[str, Any]:
+    choices = {group: choice for group, choice in HydraConfig.get().runtime.choices.items() if "/" not in group}
+    # The sweep says how many runs there are, and nothing about this one.
+    config = {key: value for key, value in _plain(composed).items() if key != "sweep"}
+    return {**config, "choices": {group: choice for group, choice in choices.items() if group != "sweep"}}
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

@@ -1,29 +1,31 @@
 """From a composed config to a run: reads the keys, checks what only the whole config can tell, calls plain Python."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from ft.build.data import Data, build_data
 from ft.build.full_batch_rules import refuse_with_full_batch
 from ft.build.plugins import build_plugins, useful_plugins
 from ft.build.recipe import build_recipe, cache_options, recipe_view, whole_model_steps
-from ft.build.resume import resumed_config
+from ft.build.resume import config_at, resumed_config
 from ft.build.trainer import build_trainer, lightning_quiet, process_rank
 from ft.build.tuning import tuned
 from ft.checkpoint.interrupt import StopBetweenBatches
 from ft.checkpoint.keep import KeepCheckpoints
 from ft.data.module import DataModule
 from ft.data.randomness import seed_global_generators
+from ft.duration import seconds_of
 from ft.errors import UserError, one_of, require
 from ft.instantiate import check_targets, instantiate, instantiate_later, locate
 from ft.module import FineTuner
 from ft.optim.options import OptimizerOptions, ScheduleOptions
-from ft.phases.budget import Budget, EndInTime, seconds_of
+from ft.phases.budget import Budget, EndInTime
 from ft.phases.prefix_cache import PrefixCache
 from ft.phases.recipe import Recipe
 from ft.plugin import Plugin, fold
@@ -54,24 +56,32 @@ class Run:
     interrupt: StopBetweenBatches
 
 
-def build(composed: DictConfig, *, started: float | None = None) -> Run:
+def build(
+    composed: DictConfig,
+    *,
+    started: float | None = None,
+    place: RunFolder | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Run:
     """Builds a training run; the run folder is the last thing that is made.
 
     Args:
         composed: The whole config.
         started: When the user's wait began, as ``time.time()`` tells it; now, if nothing is said.
+        place: Where the run is to be, in place of a new name below ``runs_dir``; a run that was begun there goes on.
+        callbacks: Of Lightning, that listen besides the plugins.
 
     Raises:
         UserError: Anything the user can mend.
     """
     started = time.time() if started is None else started
     lightning_quiet()
-    folder, config = resumed_config(composed)
+    folder, config = resumed_config(composed) if place is None else config_at(place, composed)
     if isinstance(config.get("experiment"), dict):
         name = config["choices"].get("experiment")
         raise UserError(f"conf/experiment/{name}.yaml needs '# @package _global_' as its first line.")
     resumed = folder is not None
-    folder = folder or RunFolder.plan(config["runs_dir"])
+    folder = folder or place or RunFolder.plan(config["runs_dir"])
     check_targets(config)
     seed_global_generators(config["seed"], "build")
     plugins = build_plugins(config["plugins"])
@@ -88,7 +98,7 @@ def build(composed: DictConfig, *, started: float | None = None) -> Run:
     cache = PrefixCache(cache_options(config, data, plugins, view, choice=choice), seed=config["seed"], budget=budget)
     module = build_module(config, model, task, data, plugins, recipe, cache)
     interrupt = StopBetweenBatches()
-    trainer, metrics, checkpoints = build_trainer(config, folder, task, plugins, [interrupt, EndInTime(budget)])
+    trainer, metrics, checkpoints = build_trainer(config, folder, task, plugins, [interrupt, EndInTime(budget), *callbacks])
     checkpoints.margin = recipe.margin
     if module.optimizer_options.full_batch:
         refuse_with_full_batch(module, trainer, data, plugins)

@@ -9,16 +9,12 @@ end in time is not begun; one that is overtaken all the same stops between two b
 comes depends on the machine and its load: runs with a budget are not repeatable.
 """
 
-import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from ft.errors import UserError
-
-UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 # Of what is left when the pass over the images begins: the rest is for training.
 PASS_SHARE = 0.5
 # Validation images, of the time that the training images may take.
@@ -26,24 +22,6 @@ VALIDATION_SHARE = 0.25
 
 # For what comes after training, as long as nothing has shown how long that takes.
 FIRST_RESERVE = 0.1
-
-
-def seconds_of(budget: Any) -> float | None:
-    """``60s``, ``5m``, ``1.5h`` or a number of seconds; ``None`` for no limit.
-
-    Raises:
-        UserError: It is none of these, or not above 0.
-    """
-    if budget is None:
-        return None
-    found = re.fullmatch(r"([0-9.]+)([smh]?)", str(budget))
-    try:
-        seconds = float(found[1]) * UNITS[found[2] or "s"] if found else 0.0
-    except ValueError:
-        seconds = 0.0
-    if seconds <= 0:
-        raise UserError(f"budget must be a time such as 60s, 5m or 1h, or null, got {budget!r}.")
-    return seconds
 
 
 class Budget:

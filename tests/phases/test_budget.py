@@ -10,7 +10,8 @@ from ft.errors import UserError
 from ft.fit import fit
 from ft.phases import frozen_pass
 from ft.phases.activation_store import CLOSING_SECONDS
-from ft.phases.budget import Budget, seconds_of
+from ft.duration import seconds_of
+from ft.phases.budget import Budget
 from tests.conftest import weights_of
 
 AUTO = ("recipe=auto", "trainer.max_epochs=null")

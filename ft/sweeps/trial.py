@@ -1,0 +1,98 @@
+"""A trial: one point of the search space, run once for each seed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import fmean
+from typing import Any
+
+from ft.job_folder import FAILED, FINISHED, PRUNED, JobFolder, Result
+
+RUNNING, INTERRUPTED = "running", "interrupted"
+
+
+@dataclass
+class SeedRun:
+    """One run of a trial.
+
+    Attributes:
+        seed: Of everything random in it.
+        config: Composed and resolved.
+        overrides: That compose it, without the sweep's own.
+        folder: Of its job.
+        run: Its run folder, relative to the sweep's.
+    """
+
+    seed: int
+    config: Mapping[str, Any]
+    overrides: Sequence[str]
+    folder: JobFolder
+    run: str
+
+    @property
+    def key(self) -> str:
+        return self.folder.path.name
+
+    def row(self) -> dict[str, Any]:
+        """For ``trials.json``; a run that has not ended has no status."""
+        result = self.folder.result()
+        return {"key": self.key, "seed": self.seed, "run": self.run, **(asdict(result) if result else {"status": ""})}
+
+
+@dataclass
+class Trial:
+    """What is tried, and what came of it.
+
+    Attributes:
+        number: From 0.
+        params: Config keys and their values.
+        told: What a run needs to reach the study, for pruning; empty without.
+        runs: One a seed, in order.
+        interrupted: It was, by Ctrl-C.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    told: Mapping[str, Any] = field(default_factory=dict)
+    runs: list[SeedRun] = field(default_factory=list)
+    interrupted: bool = False
+
+    def results(self) -> list[Result]:
+        """Of the runs that have ended."""
+        return [result for run in self.runs if (result := run.folder.result()) is not None]
+
+    @property
+    def state(self) -> str:
+        """A run that fails or is pruned ends its trial."""
+        results = self.results()
+        statuses = {result.status for result in results}
+        if FAILED in statuses:
+            return FAILED
+        if PRUNED in statuses:
+            return PRUNED
+        if len(results) == len(self.runs):
+            return FINISHED
+        return INTERRUPTED if self.interrupted else RUNNING
+
+    @property
+    def value(self) -> float | None:
+        """Mean of the task's metric over the seeds that have ended well; of a pruned trial, as far as it came."""
+        values = [result.value for result in self.results() if result.value is not None]
+        return fmean(values) if values and self.state != FAILED else None
+
+    def metrics(self) -> dict[str, float]:
+        """Mean over the seeds of whatever all of them have."""
+        results = [result.metrics for result in self.results() if result.status != FAILED]
+        names = [name for name in results[0] if all(name in each for each in results)] if results else []
+        return {name: fmean(each[name] for each in results) for name in names}
+
+    def row(self) -> dict[str, Any]:
+        """For ``trials.json``."""
+        return {
+            "number": self.number,
+            "params": dict(self.params),
+            "state": self.state,
+            "value": self.value,
+            "metrics": self.metrics(),
+            "jobs": [run.row() for run in self.runs],
+            "seconds": round(sum(result.seconds for result in self.results()), 2),
+        }
