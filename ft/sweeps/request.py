@@ -1,0 +1,180 @@
+"""What a sweep is asked for, from the words of the command line; a sweep that goes on remembers its own."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from ft.duration import seconds_of
+from ft.errors import UserError, one_of, require, require_extra
+from ft.sweeps.compose import Composer
+from ft.sweeps.folder import SweepFolder
+from ft.sweeps.space import Space, as_overrides, read_space
+
+METHODS = ("trials", "backbones")
+# Of the sweep itself, never of a run.
+OWN = ("sweep", "resume", "runs_dir")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked.
+
+    Attributes:
+        arguments: The words of the command line; of a sweep that goes on its own, then the new ones.
+        choice: Of the group ``sweep``.
+        settings: The section ``sweep`` of the config.
+        space: What varies.
+        fixed: Overrides of every run.
+        metric: The task's.
+        mode: ``max`` or ``min``.
+        seed: Of the first run of each trial.
+        runs_dir: Where runs and sweeps go.
+    """
+
+    arguments: tuple[str, ...]
+    choice: str
+    settings: Mapping[str, Any]
+    space: Space
+    fixed: tuple[str, ...]
+    metric: str
+    mode: str
+    seed: int
+    runs_dir: str
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """What is optimised, and which way."""
+        return dict(self.settings["metrics"]) or {self.metric: self.mode}
+
+    @property
+    def budget(self) -> float | None:
+        """Seconds."""
+        return seconds_of(self.settings["budget"], "sweep.budget")
+
+    def identity(self) -> dict[str, Any]:
+        """What makes another sweep of it: the space, what is common to its runs, and how it is searched."""
+        told = {key: self.settings[key] for key in ("method", "sampler", "seeds", "pruner", "pruner_warmup")}
+        return {
+            **told,
+            "metrics": self.metrics,
+            "overrides": sorted(self.fixed),
+            "space": self.space.texts(),
+            "seed": self.seed,
+        }
+
+    @property
+    def name(self) -> str:
+        """Of its folder: the same command finds its own."""
+        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+        return self.settings["name"] or f"{self.choice}_{digest[:6]}"
+
+
+def read_request(arguments: Sequence[str], composer: Composer) -> Request:
+    """Reads and checks what is asked; nothing is written yet.
+
+    Args:
+        arguments: Of the command line.
+        composer: Composes configs.
+
+    Raises:
+        UserError, HydraException, OmegaConfBaseException: Anything that could be known before the first run.
+    """
+    words = _remembered(arguments, composer)
+    parser = OverridesParser.create(config_loader=composer.loader)
+    of_sweep = [each for each in parser.parse_overrides(list(words)) if _key(each) == "sweep"]
+    for each in of_sweep:
+        if each.is_sweep_override():
+            raise UserError(f"{each.key_or_group} says how to sweep, so it takes one value.")
+    base = composer.plain([each.input_line or "" for each in of_sweep])
+    settings = base["sweep"]
+    _check(settings)
+    space, rest = read_space(words, settings["space"], composer.loader)
+    for parameter in space.parameters:
+        if parameter.key.partition(".")[0] in OWN:
+            raise UserError(f"{parameter.key} cannot be searched: it is the sweep's own.")
+    parsed = parser.parse_overrides([*settings["overrides"], *rest])
+    fixed = [each.input_line or "" for each in parsed if _key(each) not in OWN]
+    config = composer.plain([*fixed, *(each.input_line or "" for each in parsed if _key(each) == "runs_dir")])
+    if settings["seeds"] > 1 and any(parameter.key == "seed" for parameter in space.parameters):
+        raise UserError("seed is searched already: leave out sweep.seeds, or seed=...")
+    _try_each(space, fixed, composer)
+    choice = next((str(each.value()) for each in of_sweep if each.key_or_group == "sweep"), "grid")
+    return Request(
+        tuple(words), choice, settings, space, tuple(fixed),
+        metric=config["task"]["metric"], mode=config["task"]["mode"], seed=config["seed"],
+        runs_dir=config["runs_dir"],
+    )  # fmt: skip
+
+
+def refuse_another(request: Request, asked: Mapping[str, Any], *, resumed: bool) -> None:
+    """Refuses to go on in the folder of another sweep; a grid may have grown.
+
+    Args:
+        request: What is asked now.
+        asked: ``sweep.yaml`` of the folder; empty for a new one.
+        resumed: By ``resume=``, not by name.
+
+    Raises:
+        UserError: Names what differs.
+    """
+    if not asked:
+        return
+    now = request.identity()
+    grown = now["sampler"] == "grid" and now["space"].keys() == asked.get("space", {}).keys()
+    for key, value in now.items():
+        if asked.get(key) != value and not (key == "space" and grown):
+            end = "leave out resume=" if resumed else "choose another sweep.name"
+            raise UserError(
+                f"the sweep {request.name} is another one: its {key} was {_short(asked.get(key))},\n"
+                f"now it is {_short(value)}. To begin a new sweep, {end}."
+            )
+
+
+def _remembered(arguments: Sequence[str], composer: Composer) -> list[str]:
+    """The words of the sweep that ``resume=`` names, then the new ones."""
+    named = [word.partition("=")[2] for word in arguments if word.startswith("resume=")]
+    words = [word for word in arguments if not word.startswith("resume=")]
+    if not named or named[-1] in ("", "null"):
+        return words
+    places = [word for word in words if word.startswith("runs_dir=")]
+    runs_dir = composer.plain(places)["runs_dir"]
+    folder = SweepFolder.find(named[-1].strip("'\""), runs_dir=runs_dir, key="resume")
+    return [*folder.asked()["arguments"], f"sweep.name={folder.name}", *words]
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    one_of(settings["method"], METHODS, "sweep.method")
+    one_of(settings["soup"], ("none", "greedy"), "sweep.soup")
+    for key, least in (("seeds", 1), ("parallel", 1), ("retries", 0), ("pruner_warmup", 0)):
+        value = settings[key]
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        require(whole and value >= least, f"sweep.{key}", f"must be a whole number of at least {least}", value)
+    trials = settings["trials"]
+    fits = trials is None or (isinstance(trials, int) and not isinstance(trials, bool) and trials >= 1)
+    require(fits, "sweep.trials", "must be a whole number of at least 1, or null", trials)
+    for name, mode in settings["metrics"].items():
+        one_of(mode, ("max", "min"), f"sweep.metrics.{name}")
+    seconds_of(settings["budget"], "sweep.budget")
+    if settings["sampler"] != "grid" and settings["method"] == "trials":
+        require_extra("optuna", "sweep", f"sweep.sampler={settings['sampler']}")
+
+
+def _try_each(space: Space, fixed: Sequence[str], composer: Composer) -> None:
+    """Composes every parameter once: one that does not exist is found before the first run."""
+    for parameter in space.parameters:
+        needed = {key: values[0] for key, values in parameter.when.items()}
+        for value in parameter.choices if parameter.kind == "choice" else (parameter.low,):
+            composer.plain([*fixed, *as_overrides({**needed, parameter.key: value})])
+
+
+def _key(override: Any) -> str:
+    return override.key_or_group.partition(".")[0]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 160 else f"{text[:157]}..."

@@ -1,0 +1,1 @@
+"""Where Hydra looks for sweepers; the work is in ``ft.sweeps``."""
