@@ -1,1 +1,124 @@
 """One sweep from its request to its report."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from ft.job_folder import FAILED, FINISHED
+from ft.sweeps.compose import Composer
+from ft.sweeps.folder import SweepFolder
+from ft.sweeps.launch import Launch
+from ft.sweeps.live import Live
+from ft.sweeps.proposals import Proposals
+from ft.sweeps.request import Request, read_request, refuse_another
+from ft.sweeps.trials import Rows, Trials
+
+SOME_FAILED, ALL_FAILED = 3, 1
+
+
+def run_sweep(
+    arguments: Sequence[str], *, context: HydraContext, task: TaskFunction, config: DictConfig
+) -> float | None:
+    """Runs what is missing of a sweep, and writes its report.
+
+    Args:
+        arguments: Of the command line, without those of Hydra's own keys.
+        context: Hydra's.
+        task: The verb.
+        config: The sweep's, composed by Hydra.
+
+    Returns:
+        The best value.
+
+    Raises:
+        UserError, HydraException, OmegaConfBaseException: Anything that could be known before the first run.
+        SystemExit: 3 where some trials failed, 1 where all did.
+        KeyboardInterrupt: After Ctrl-C; the same command goes on.
+    """
+    of_hydra = list(OmegaConf.to_container(config.hydra.overrides.hydra))  # pyright: ignore[reportArgumentType]
+    composer = Composer(context.config_loader, config.hydra.job.config_name, of_hydra)
+    request = read_request(arguments, composer)
+    folder = SweepFolder.named(request.name, runs_dir=request.runs_dir)
+    refuse_another(request, folder.asked(), resumed=any(word.startswith("resume=") for word in arguments))
+    # Where Hydra and its launchers put what they write.
+    inside = f"hydra.sweep.dir='{folder.path}'"
+    config.hydra.overrides.hydra.append(inside)
+    config.hydra.sweep.dir = str(folder.path)
+    composer.of_hydra.append(inside)
+    settings = request.settings
+    launch = Launch(
+        context, task, config, composer,
+        isolate=settings["isolate"], parallel=settings["parallel"], retries=settings["retries"],
+    )  # fmt: skip
+    with folder.alone():
+        asked = folder.asked()
+        folder.ask(_content(request, folder, asked))
+        proposals = _proposals(request, folder)
+        with Live(proposals.total, request.metric, request.mode) as live:
+            trials = Trials(request, folder, composer, launch, live.show)
+            try:
+                rows = trials.run(proposals)
+            finally:
+                # Of what there is: an interrupted sweep has something to show too.
+                live.close()
+                if trials.rows():
+                    _report(request, folder)
+    return _end(rows, request)
+
+
+def _proposals(request: Request, folder: SweepFolder) -> Proposals:
+    settings = request.settings
+    if settings["sampler"] == "grid":
+        from ft.sweeps.grid import Grid
+
+        return Grid(request.space, settings["trials"])
+    from ft.sweeps.study import Study
+
+    return Study(
+        request.space,
+        sampler=settings["sampler"],
+        pruner=settings["pruner"],
+        pruner_warmup=settings["pruner_warmup"],
+        metrics=request.metrics,
+        trials=settings["trials"],
+        seed=request.seed,
+        storage=settings["storage"] or f"sqlite:///{folder.study}",
+        name=request.name,
+    )
+
+
+def _content(request: Request, folder: SweepFolder, asked: dict[str, Any]) -> dict[str, Any]:
+    """Of ``sweep.yaml``."""
+    return {
+        "name": folder.name,
+        "choice": request.choice,
+        # What goes on remembers the first command; a later one adds to it.
+        "arguments": [word for word in request.arguments if not word.startswith("sweep.name=")],
+        "metric": request.metric,
+        "mode": request.mode,
+        **request.identity(),
+        "trials": request.settings["trials"],
+        "soup": request.settings["soup"],
+        "created": asked.get("created") or f"{datetime.now():%Y-%m-%d %H:%M:%S}",
+    }
+
+
+def _report(request: Request, folder: SweepFolder) -> None:
+    if request.settings["report"]:
+        # Its plots are not paid for by a sweep that is refused.
+        from ft.sweeps.best import write_best
+        from ft.sweeps.report import write_report
+
+        write_best(folder.path)
+        print(f"report  {write_report(folder.path)}", flush=True)
+
+
+def _end(rows: Rows, request: Request) -> float | None:
+    states = [row["state"] for row in rows]
+    if FAILED in states:
+        raise SystemExit(ALL_FAILED if set(states) == {FAILED} else SOME_FAILED)
+    values = [row["value"] for row in rows if row["state"] == FINISHED]
+    return (max if request.mode == "max" else min)(values, default=None)
