@@ -8,6 +8,7 @@ from hydra.types import RunMode
 
 from ft.command.imports import heavy_imports
 from ft.command.verb import run_verb
+from ft.errors import UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -21,6 +22,11 @@ def train(config: "DictConfig") -> float | None:
             from ft.jobs.dispatch import run_job
 
         return run_job(config, started=started)
+    # Nobody reads the pages of all runs of a sweep, and the next run of it is waiting.
+    alone = HydraConfig.get().mode is not RunMode.MULTIRUN
+    searches = HydraConfig.get().runtime.choices["sweep"]
+    if alone and (searches != "grid" or config.sweep.space):
+        raise UserError(f"sweep={searches} asks for many runs: add -m. (python -m ft.train -m sweep={searches})")
     with heavy_imports():
         from ft.build.run import build
         from ft.fit import fit
@@ -29,8 +35,6 @@ def train(config: "DictConfig") -> float | None:
 
     run = build(config, started=started)
     value = fit(run, started=started)
-    # Nobody reads the pages of all runs of a sweep, and the next run of it is waiting.
-    alone = HydraConfig.get().mode is not RunMode.MULTIRUN
     if config.report and alone and run.trainer.is_global_zero and (run.folder.path / PREDICTIONS).is_dir():
         report_or_warn(str(run.folder.path))
     return value
