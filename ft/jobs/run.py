@@ -11,6 +11,7 @@ from lightning.pytorch import Callback
 from omegaconf import DictConfig
 
 from ft.build.run import build
+from ft.build.trainer import process_rank
 from ft.fit import fit
 from ft.job_folder import FINISHED, PRUNED, Job, JobFolder, Result
 from ft.run_folder import RunFolder
@@ -33,10 +34,8 @@ def run(folder: JobFolder, config: DictConfig, *, started: float) -> None:
     """
     job = folder.job()
     place = RunFolder(Path(job.run))
-    if place.path.is_dir() and not place.last.is_dir():
-        # Killed before its first epoch ended: there is nothing in it to go on with.
-        shutil.rmtree(place.path)
-    spared = _begin_elsewhere(job, place, config)
+    # Other processes of the same run find what the first has prepared.
+    spared = _prepare(job, place, config) if process_rank() == 0 else 0.0
     callbacks, pruning = _callbacks(job)
     training = build(config, started=started, place=place, callbacks=callbacks)
     value = fit(training, started=started)
@@ -58,8 +57,11 @@ def numbers(summary: dict[str, Any]) -> dict[str, float]:
     return {key: float(value) for key, value in kept.items() if not isinstance(value, bool)}
 
 
-def _begin_elsewhere(job: Job, place: RunFolder, config: DictConfig) -> float:
-    """Begins with the first phases of another run, where the job says so; the seconds that this saves."""
+def _prepare(job: Job, place: RunFolder, config: DictConfig) -> float:
+    """Makes way for the run, or begins it with the first phases of another; the seconds that this saves."""
+    if place.path.is_dir() and not place.last.is_dir():
+        # Killed before its first epoch ended: there is nothing in it to go on with.
+        shutil.rmtree(place.path)
     fork = job.settings.get("fork")
     if fork is None or place.path.is_dir():
         return 0.0

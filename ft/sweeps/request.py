@@ -33,6 +33,7 @@ class Request:
         mode: ``max`` or ``min``.
         seed: Of the first run of each trial.
         runs_dir: Where runs and sweeps go.
+        one_process: Whether a run is one; several start the command anew, which in a sweep would start the sweep.
     """
 
     arguments: tuple[str, ...]
@@ -44,6 +45,7 @@ class Request:
     mode: str
     seed: int
     runs_dir: str
+    one_process: bool
 
     @property
     def metrics(self) -> dict[str, str]:
@@ -106,7 +108,7 @@ def read_request(arguments: Sequence[str], composer: Composer) -> Request:
     return Request(
         tuple(words), choice, settings, space, tuple(fixed),
         metric=config["task"]["metric"], mode=config["task"]["mode"], seed=config["seed"],
-        runs_dir=config["runs_dir"],
+        runs_dir=config["runs_dir"], one_process=config["trainer"]["strategy"] == "auto",
     )  # fmt: skip
 
 

@@ -51,7 +51,7 @@ def run_sweep(
     settings = request.settings
     launch = Launch(
         context, task, config, composer,
-        isolate=settings["isolate"], parallel=settings["parallel"], retries=settings["retries"],
+        isolate=settings["isolate"] or not request.one_process, parallel=settings["parallel"], retries=settings["retries"],
     )  # fmt: skip
     with folder.alone():
         asked = folder.asked()
