@@ -11,6 +11,9 @@ from ft.build.older import complete
 from ft.errors import UserError
 from ft.run_folder import RunFolder
 
+# They say how many runs there are, and where, and nothing about this one.
+OF_A_SWEEP = ("sweep", "launcher")
+
 
 def resumed_config(composed: DictConfig) -> tuple[RunFolder | None, dict[str, Any]]:
     """The folder to go on in, if there is one, and the config to build.
@@ -56,9 +59,8 @@ def config_at(place: RunFolder, composed: DictConfig) -> tuple[RunFolder | None,
 
 def _new(composed: DictConfig) -> dict[str, Any]:
     choices = {group: choice for group, choice in HydraConfig.get().runtime.choices.items() if "/" not in group}
-    # The sweep says how many runs there are, and nothing about this one.
-    config = {key: value for key, value in _plain(composed).items() if key != "sweep"}
-    return {**config, "choices": {group: choice for group, choice in choices.items() if group != "sweep"}}
+    config = {key: value for key, value in _plain(composed).items() if key not in OF_A_SWEEP}
+    return {**config, "choices": {group: choice for group, choice in choices.items() if group not in OF_A_SWEEP}}
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

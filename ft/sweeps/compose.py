@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 # What changes nothing of what a run computes.
-NOT_OF_A_JOB = ("runs_dir", "resume", "report", "sweep", "logger")
+NOT_OF_A_JOB = ("runs_dir", "resume", "report", "sweep", "launcher", "logger")
 KEY_LENGTH = 12
 
 

@@ -16,7 +16,7 @@ from ft.sweeps.space import Space, as_overrides, read_space
 
 METHODS = ("trials", "backbones")
 # Of the sweep itself, never of a run.
-OWN = ("sweep", "resume", "runs_dir")
+OWN = ("sweep", "launcher", "resume", "runs_dir")
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Request:
 
     Attributes:
         arguments: The words of the command line; of a sweep that goes on its own, then the new ones.
+        own: Those of them that are the sweep's, not its runs'.
         choice: Of the group ``sweep``.
         settings: The section ``sweep`` of the config.
         space: What varies.
@@ -37,6 +38,7 @@ class Request:
     """
 
     arguments: tuple[str, ...]
+    own: tuple[str, ...]
     choice: str
     settings: Mapping[str, Any]
     space: Space
@@ -87,26 +89,23 @@ def read_request(arguments: Sequence[str], composer: Composer) -> Request:
     """
     words = _remembered(arguments, composer)
     parser = OverridesParser.create(config_loader=composer.loader)
-    of_sweep = [each for each in parser.parse_overrides(list(words)) if _key(each) == "sweep"]
+    of_sweep = [each for each in parser.parse_overrides(list(words)) if _key(each) in OWN]
     for each in of_sweep:
         if each.is_sweep_override():
-            raise UserError(f"{each.key_or_group} says how to sweep, so it takes one value.")
-    base = composer.plain([each.input_line or "" for each in of_sweep])
-    settings = base["sweep"]
+            raise UserError(f"{each.key_or_group} is of the sweep itself, so it takes one value.")
+    own = tuple(each.input_line or "" for each in of_sweep)
+    settings = composer.plain(own)["sweep"]
     _check(settings)
     space, rest = read_space(words, settings["space"], composer.loader)
-    for parameter in space.parameters:
-        if parameter.key.partition(".")[0] in OWN:
-            raise UserError(f"{parameter.key} cannot be searched: it is the sweep's own.")
     parsed = parser.parse_overrides([*settings["overrides"], *rest])
     fixed = [each.input_line or "" for each in parsed if _key(each) not in OWN]
-    config = composer.plain([*fixed, *(each.input_line or "" for each in parsed if _key(each) == "runs_dir")])
+    config = composer.plain([*fixed, *own])
     if settings["seeds"] > 1 and any(parameter.key == "seed" for parameter in space.parameters):
         raise UserError("seed is searched already: leave out sweep.seeds, or seed=...")
     _try_each(space, fixed, composer)
     choice = next((str(each.value()) for each in of_sweep if each.key_or_group == "sweep"), "grid")
     return Request(
-        tuple(words), choice, settings, space, tuple(fixed),
+        tuple(words), own, choice, settings, space, tuple(fixed),
         metric=config["task"]["metric"], mode=config["task"]["mode"], seed=config["seed"],
         runs_dir=config["runs_dir"], one_process=config["trainer"]["strategy"] == "auto",
     )  # fmt: skip

@@ -44,14 +44,13 @@ def run_sweep(
     folder = SweepFolder.named(request.name, runs_dir=request.runs_dir)
     refuse_another(request, folder.asked(), resumed=any(word.startswith("resume=") for word in arguments))
     # Where Hydra and its launchers put what they write.
-    inside = f"hydra.sweep.dir='{folder.path}'"
-    config.hydra.overrides.hydra.append(inside)
-    config.hydra.sweep.dir = str(folder.path)
-    composer.of_hydra.append(inside)
+    composer.of_hydra.append(f"hydra.sweep.dir='{folder.path}'")
     settings = request.settings
     launch = Launch(
-        context, task, config, composer,
-        isolate=settings["isolate"] or not request.one_process, parallel=settings["parallel"], retries=settings["retries"],
+        # A sweep that goes on may have been told its launcher when it began.
+        context, task, composer.config(request.own), composer,
+        isolate=settings["isolate"] or not request.one_process,
+        parallel=settings["parallel"], retries=settings["retries"],
     )  # fmt: skip
     with folder.alone():
         asked = folder.asked()
