@@ -15,11 +15,11 @@ def compare(config: "DictConfig") -> None:
         from omegaconf import OmegaConf
 
         from ft.build.trained import stored_config
-        from ft.results.compare import compare_runs
-        from ft.results.intervals import check_draws
-        from ft.results.matching import match
         from ft.results.runs import check_output, common_metric, find_runs, load_predictions, write_comparison
         from ft.results.tables import comparison_tables
+        from ft.scoring.compare import compare_runs
+        from ft.scoring.intervals import check_draws
+        from ft.scoring.matching import match
 
     wishes: Any = OmegaConf.to_container(config, resolve=True)
     draws = {key: int(wishes[key]) for key in ("seed", "resamples")}

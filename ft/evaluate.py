@@ -14,7 +14,7 @@ def evaluate(config: "DictConfig") -> float | None:
     with heavy_imports():
         from ft.build.evaluation import build_evaluation
         from ft.results.evaluation import Evaluated
-        from ft.results.intervals import check_draws
+        from ft.scoring.intervals import check_draws
         from ft.show.console import evaluation_table
 
     draws = {key: int(config[key]) for key in ("seed", "resamples")}

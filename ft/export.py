@@ -22,8 +22,8 @@ def export(config: "DictConfig") -> list[str]:
         from ft.deploy.push import check_address, push
         from ft.deploy.write import look_at, places, write_export
         from ft.errors import require
-        from ft.results.intervals import intervals
         from ft.run_folder import RunFolder
+        from ft.scoring.intervals import intervals
         from ft.show.console import console
 
     wishes: Any = OmegaConf.to_container(config, resolve=True)

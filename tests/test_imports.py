@@ -73,10 +73,16 @@ def test_imports_keep_to_the_rules(name: str, file: Path):
         assert all(within(other, "ft.cache.folder") for other in inside if within(other, "ft.cache"))
     if here == "inference":
         assert rooms <= {"inference", "data", "tasks", "errors", "input_spec"}
+    if here == "scoring":
+        assert rooms <= {"scoring", "inference", "errors"}
+    if here == "page":
+        assert rooms <= {"page", "errors"}
     if here in OUTER:
         assert rooms <= {
             here,
             "inference",
+            "scoring",
+            "page",
             "data",
             "model",
             "tasks",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ft.inference.predictions import Predictions
-from ft.results.style import INK, Plot, draw, shades
+from ft.page.figures import INK, Plot, draw, shades
 
 # With more classes cells hold no numbers and the axes no names, and the cells are pixels instead of shapes.
 READABLE = 24

@@ -1,47 +1,17 @@
 """Learning curves of ``metrics.csv``, the phases shaded behind them; rates and what plugins log in the same way."""
 
-import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ft.results.style import BLUE, GREEN, INK, ORANGE, PURPLE, RED, Plot, draw
+from ft.page.figures import BLUE, GREEN, INK, ORANGE, PURPLE, RED, Plot, draw
+from ft.page.history import History
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE)
 # Columns that are about the run and not about the model.
 BOOKKEEPING = ("epoch", "step", "open", "lr")
 # Every line beyond would be one too many in its picture.
 MOST_LINES = 5
-
-
-@dataclass(frozen=True)
-class History:
-    """What was logged.
-
-    Attributes:
-        epochs: From 1.
-        columns: By name; ``None`` where an epoch lacks it.
-    """
-
-    epochs: list[int]
-    columns: dict[str, list[float | None]]
-
-    @classmethod
-    def read(cls, file: Path) -> "History":
-        """Of ``metrics.csv``; empty where a run has none, whose head was computed."""
-        if not file.is_file():
-            return cls([], {})
-        with file.open(newline="", encoding="utf-8") as lines:
-            rows = list(csv.DictReader(lines))
-        names = [name for name in (rows[0] if rows else {}) if name != "epoch"]
-        columns = {name: [float(row[name]) if row[name] else None for row in rows] for name in names}
-        return cls([int(row["epoch"]) + 1 for row in rows], columns)
-
-    def series(self, name: str) -> tuple[list[int], list[float]]:
-        """Epochs and values, where there is a value."""
-        known = [(at, value) for at, value in zip(self.epochs, self.columns[name], strict=True) if value is not None]
-        return [at for at, _ in known], [value for _, value in known]
 
 
 def phases(history: History) -> list[tuple[int, int, int]]:

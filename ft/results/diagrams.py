@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ft.inference.predictions import Predictions
-from ft.results.calibration import Reliability, before_and_after
-from ft.results.style import BLUE, GREEN, INK, ORANGE, Plot, draw, shades
+from ft.page.figures import BLUE, GREEN, INK, ORANGE, Plot, draw, shades
+from ft.scoring.calibration import Reliability, before_and_after
 
 # Of numbers, so many outputs have figures of their own.
 MOST_OUTPUTS = 6

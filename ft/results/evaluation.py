@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ft.inference.predictions import Predictions
-from ft.results.calibration import before_and_after
-from ft.results.intervals import Interval, intervals
-from ft.results.metrics import RANKED
 from ft.results.per_class import ClassRow, per_class
 from ft.results.tables import ends, figure
+from ft.scoring.calibration import before_and_after
+from ft.scoring.intervals import Interval, intervals
+from ft.scoring.metrics import RANKED
 
 # Said by the rows themselves.
 IN_ROWS = frozenset({"acc", "f1"})
@@ -64,7 +64,7 @@ class Evaluated:
         """For the table: each metric with its interval, and those that have none, such as the loss, as they are.
 
         torchmetrics, which training logs, counts 0 for a class that has no image in the split, or all of them, in the
-        mean of areas and of average precisions; ``ft.results.metrics`` leaves it out. Where that shows, it is said.
+        mean of areas and of average precisions; ``ft.scoring.metrics`` leaves it out. Where that shows, it is said.
         """
         shown: dict[str, float | str] = dict(values)
         for name, each in self.intervals.items():

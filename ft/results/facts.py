@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ft.errors import UserError
 from ft.inference.material import Material
+from ft.page.words import duration_in_words
 from ft.results.thumbnails import sheet
 
 # Groups of the config in the order in which a reader asks for them.
@@ -50,7 +51,7 @@ def overview(material: Material) -> dict[str, str]:
     }
     if summary:
         rows["epochs"] = f"{summary['epochs']}, the best of them {best_in_words(summary['best_epoch'])}"
-        rows["time"] = f"{_duration(summary['seconds'])}, start-up and test included"
+        rows["time"] = f"{duration_in_words(summary['seconds'])}, start-up and test included"
         rows["throughput"] = f"{summary['images_per_second']:,.0f} training images/s"
         rows["status"] = str(summary["status"])
         if summary["bad_images"]:
@@ -93,12 +94,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 def _in_words(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
 def class_counts(material: Material) -> dict[str, list[int]]:

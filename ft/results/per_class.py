@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from ft.inference.predictions import Predictions
-from ft.results.intervals import wilson
+from ft.scoring.intervals import wilson
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ft.inference.material import Material
+from ft.page import render
 from ft.results import confusion, diagrams, sections
-from ft.results.calibration import before_and_after
 from ft.results.curves import History, curves, phases
 from ft.results.facts import (
     best_in_words,
@@ -18,14 +18,15 @@ from ft.results.facts import (
     split_sizes,
     versions,
 )
-from ft.results.intervals import intervals
-from ft.results.metrics import LOWER_IS_BETTER
 from ft.results.mistakes import is_right
-from ft.results.page import render
 from ft.results.per_class import per_class
 from ft.run_folder import write_whole
+from ft.scoring.calibration import before_and_after
+from ft.scoring.intervals import intervals
+from ft.scoring.metrics import LOWER_IS_BETTER
 
 PAGE, PLOTS = "report.html", "plots"
+TEMPLATE = Path(__file__).parent / "report.html.jinja"
 # What the metrics are, for people.
 WORDS = {
     "acc": ("accuracy", "share of images whose class is right"),
@@ -52,7 +53,7 @@ def write_report(material: Material) -> Path:
     with tempfile.TemporaryDirectory(prefix=".plots.", dir=run) as place:
         fresh = Path(place) / PLOTS  # its own folder: the outer one is for nobody else to read
         fresh.mkdir()
-        page = render(content(material, fresh))
+        page = render(TEMPLATE, content(material, fresh))
         if (run / PLOTS).exists():
             (run / PLOTS).rename(Path(place) / "old")
         fresh.rename(run / PLOTS)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ft.errors import UserError, one_of
 from ft.inference.predictions import FOLDER, Predictions
-from ft.results.compare import Comparison
 from ft.run_folder import RunFolder, write_whole
+from ft.scoring.compare import Comparison
 
 SPLITS = ("train", "val", "test")
 WILD = frozenset("*?[")

@@ -5,9 +5,9 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from ft.results.compare import Comparison, Pair
-from ft.results.intervals import Interval
-from ft.results.significance import ALPHA
+from ft.scoring.compare import Comparison, Pair
+from ft.scoring.intervals import Interval
+from ft.scoring.significance import ALPHA
 from ft.show.console import console
 
 PERCENT = "95 % interval"

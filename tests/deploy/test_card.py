@@ -12,8 +12,8 @@ from ft.deploy.snippet import snippet
 from ft.deploy.write import write_card
 from ft.inference.predictor import Predictor
 from ft.input_spec import InputSpec
-from ft.results.intervals import intervals
 from ft.run_folder import RunFolder
+from ft.scoring.intervals import intervals
 from tests.deploy.made import described, reading_of
 
 SPEC = InputSpec(32, 24, (0.5,) * 3, (0.25,) * 3, "bilinear", 0.8)

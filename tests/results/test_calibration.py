@@ -6,7 +6,7 @@ import torch
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
 
 from ft.inference.calibrate import calibrated
-from ft.results.calibration import before_and_after, reliability
+from ft.scoring.calibration import before_and_after, reliability
 from tests.results.made import classified, labelled, measured
 
 

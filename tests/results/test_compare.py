@@ -10,10 +10,10 @@ from sklearn.metrics import f1_score
 
 from ft.errors import UserError
 from ft.inference.predictions import Predictions
-from ft.results.compare import Comparison, compare_runs
-from ft.results.matching import match
-from ft.results.significance import holm, mcnemar_p, two_sided_p
 from ft.results.tables import comparison_tables, summary
+from ft.scoring.compare import Comparison, compare_runs
+from ft.scoring.matching import match
+from ft.scoring.significance import holm, mcnemar_p, two_sided_p
 from tests.results.made import classified, labelled, measured, with_hits
 
 

@@ -11,8 +11,8 @@ from torchmetrics.functional import classification as torch_truth
 
 from ft.errors import UserError
 from ft.inference.predictions import Predictions
-from ft.results.intervals import CHUNK, affordable, check_draws, draws, intervals, wilson
-from ft.results.metrics import metrics_of
+from ft.scoring.intervals import CHUNK, affordable, check_draws, draws, intervals, wilson
+from ft.scoring.metrics import metrics_of
 from tests.results.made import classified, labelled, measured, predictions, with_hits
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from sklearn.metrics import precision_recall_fscore_support
 
-from ft.results.intervals import wilson
 from ft.results.per_class import per_class
+from ft.scoring.intervals import wilson
 from tests.results.made import classified, labelled, measured, predictions
 
 

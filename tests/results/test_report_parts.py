@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from ft.errors import UserError
+from ft.page.history import History
 from ft.results.confusion import confusion, most_confused, plots
-from ft.results.curves import History, curves, phases
+from ft.results.curves import curves, phases
 from ft.results.diagrams import label_plots, number_plots
 from ft.results.facts import findings, read_json
 from ft.results.mistakes import hits, is_right, shown, worst

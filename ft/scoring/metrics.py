@@ -15,8 +15,8 @@ from scipy.sparse import csr_array
 
 from ft.inference.predictions import Predictions
 from ft.inference.reading import HALF, SOFTMAX
-from ft.results.calibration import BINS, bets, bin_of
-from ft.results.ranking import auroc, average_precision
+from ft.scoring.calibration import BINS, bets, bin_of
+from ft.scoring.ranking import auroc, average_precision
 
 Metric = Callable[[np.ndarray], np.ndarray]
 

@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 
 from ft.errors import require
 from ft.inference.predictions import Predictions
-from ft.results.metrics import PROPORTIONS, RANKED, metrics_of
+from ft.scoring.metrics import PROPORTIONS, RANKED, metrics_of
 
 LEVEL = 0.95
 # Weights drawn at a time, 8 bytes each; part of what a seed means.

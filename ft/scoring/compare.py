@@ -19,9 +19,9 @@ from scipy.stats import norm
 
 from ft.errors import UserError, one_of
 from ft.inference.predictions import Predictions
-from ft.results.intervals import Interval, affordable, draws, interval_of, percentiles
-from ft.results.metrics import LOWER_IS_BETTER, RANKED, metrics_of
-from ft.results.significance import ALPHA, holm, mcnemar_p, two_sided_p
+from ft.scoring.intervals import Interval, affordable, draws, interval_of, percentiles
+from ft.scoring.metrics import LOWER_IS_BETTER, RANKED, metrics_of
+from ft.scoring.significance import ALPHA, holm, mcnemar_p, two_sided_p
 
 # Share of new test sets on which a difference of the observed size would be told.
 POWER = 0.8
