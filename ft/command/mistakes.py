@@ -18,6 +18,9 @@ from ft.errors import UserError, did_you_mean, nearest
 
 GRAMMAR = set("(){}[],:=\\'\" \t")
 
+# Hydra launcher -> our name for it, which is that of the extra that brings it
+LAUNCHERS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
+
 
 def explain(error: Exception, conf: Path, config_name: str) -> str:
     """One to three lines for an error of Hydra's or OmegaConf's.
@@ -31,6 +34,9 @@ def explain(error: Exception, conf: Path, config_name: str) -> str:
         return _explain_grammar(error.override)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        if group == "hydra/launcher" and choice in LAUNCHERS:
+            extra = LAUNCHERS[choice]
+            return f"launcher={extra} needs the extra {extra}: pip install -c constraints.txt -e '.[{extra}]'"
         if group:
             options = _options(conf, group)
             return (
