@@ -140,7 +140,7 @@ def _pairs(
     chosen = list(combinations(ranked, 2))
     moved = [drawn[one] - drawn[two] for one, two in chosen]
     p = [two_sided_p(each) for each in moved]
-    mcnemar = [_discordant(runs[one], runs[two]) for one, two in chosen]
+    mcnemar = [discordant(runs[one], runs[two]) for one, two in chosen]
     exact = [1.0 if counts is None else mcnemar_p(*counts) for counts in mcnemar]
     pairs: list[Pair] = []
     for at, (one, two) in enumerate(chosen):
@@ -161,7 +161,8 @@ def _pairs(
     return tuple(pairs)
 
 
-def _discordant(one: Predictions, two: Predictions) -> tuple[int, int] | None:
+def discordant(one: Predictions, two: Predictions) -> tuple[int, int] | None:
+    """Images that only the first gets right, and that only the second does; ``None`` but for classification."""
     if one.reading.task != "classification":
         return None
     first, second = ((each.told.argmax(1) == each.targets) for each in (one, two))

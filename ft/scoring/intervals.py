@@ -47,7 +47,11 @@ class Interval:
 
 
 def intervals(
-    predictions: Predictions, *, seed: int | np.random.Generator = 0, resamples: int = 1000
+    predictions: Predictions,
+    *,
+    seed: int | np.random.Generator = 0,
+    resamples: int = 1000,
+    only: str | None = None,
 ) -> dict[str, Interval]:
     """Every metric of ``metrics_of`` that has a value on these images, with its interval.
 
@@ -59,9 +63,10 @@ def intervals(
         predictions: Of one split.
         seed: Of the draws, or their generator.
         resamples: How many.
+        only: The one metric that is wanted.
     """
     num_images = len(predictions)
-    metrics = metrics_of(predictions)
+    metrics = {name: metric for name, metric in metrics_of(predictions).items() if only in (None, name)}
     values = {name: float(metric(np.ones((num_images, 1)))[0]) for name, metric in metrics.items()}
     metrics = {name: metric for name, metric in metrics.items() if np.isfinite(values[name])}
     few = affordable(predictions, resamples)
