@@ -1,0 +1,91 @@
+"""The search space: which keys vary, between which values, and under which conditions.
+
+    optimizer=adam,sgd                                  one of these; choice(...) and glob(...) likewise
+    model.head.hidden=[],[256]                          values may be lists
+    recipe.always=range(1, 5)                           1, 2, 3, 4; range(0.0, 0.5, 0.1): 0.0, 0.1, ... 0.4
+    data.batch_size=interval(8, 64)                     whole numbers, as both ends are written as such
+    optimizer.lr=tag(log, interval(1e-4, 1e-1))         any number, as many below 1e-3 as between 1e-3 and 1e-2
+
+Hydra's own syntax, on the command line and as text in the section ``sweep.space`` of a config. There a parameter may
+also have a condition: it is searched only where others have certain values.
+
+    sweep:
+      space:
+        optimizer: choice(adam, sgd)
+        optimizer.momentum: {range: "interval(0.8, 0.99)", when: {optimizer: sgd}}
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+
+from ft.errors import UserError
+from ft.sweeps.conditions import as_conditions, check_conditions, in_order, without
+from ft.sweeps.overrides import as_overrides
+from ft.sweeps.parameters import Parameter, Space
+from ft.sweeps.read_parameter import parse, read_parameter
+
+__all__ = ["Parameter", "Space", "as_overrides", "read_space"]
+
+
+def read_space(arguments: Sequence[str], in_config: Mapping[str, Any], loader: ConfigLoader) -> tuple[Space, list[str]]:
+    """The space of a config, as the command line changes it.
+
+    What has several values on the command line joins the space, or takes the place of the entry of the same key; what
+    has one value there leaves the space.
+
+    Args:
+        arguments: Words of the command line.
+        in_config: ``sweep.space``: key to text, or to ``{range: text, when: {key: value or [values]}}``.
+        loader: Hydra's; knows what ``glob`` stands for.
+
+    Returns:
+        The space, and the words that are not part of it, in order.
+
+    Raises:
+        OverrideParseException: Hydra cannot read a word of the command line.
+        UserError: A parameter has no values, or its condition cannot hold.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    found = {bare(key): _of_config(key, entry, parser) for key, entry in in_config.items()}
+    check_conditions(found)
+    rest: list[str] = []
+    for override in parser.parse_overrides(list(arguments)):
+        name = bare(override.get_key_element())
+        before = found.pop(name, None)
+        if override.is_sweep_override():
+            parameter = read_parameter(override)
+            if before is not None:
+                parameter = replace(parameter, when=before.when)
+            found[name] = parameter
+            if before is not None:
+                found = without(found, name, parameter.values() if parameter.is_listed else None)
+        else:
+            rest.append(override.input_line or "")
+            if before is not None:
+                found = without(found, name, [] if override.is_delete() else [override.value()], fixed=True)
+    return Space(tuple(in_order(found))), rest
+
+
+def bare(key: str) -> str:
+    """A key without what says that it is added."""
+    return key.lstrip("+")
+
+
+def _of_config(key: str, entry: Any, parser: OverridesParser) -> Parameter:
+    place = f"sweep.space.{key}"
+    conditional = isinstance(entry, Mapping)
+    if conditional and not ({"range"} <= entry.keys() <= {"range", "when"}):
+        raise UserError(f"{place} has the keys {', '.join(entry)}: it takes range, and when for a condition.")
+    text = entry["range"] if conditional else entry
+    if not isinstance(text, str):
+        raise UserError(f"{place} must be a text such as 'choice(a, b)' or 'interval(0.0, 1.0)', got {text!r}.")
+    override: Override = parse(key, text, parser)
+    if not override.is_sweep_override():
+        raise UserError(f"{place}={text} has one value: that is no search. Put {key}={text} into sweep.overrides.")
+    when = as_conditions(entry.get("when"), place) if conditional else {}
+    return replace(read_parameter(override), when=when)
