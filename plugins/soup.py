@@ -6,46 +6,20 @@ From Wortsman et al. 2022, https://arxiv.org/abs/2203.05482, algorithm 1, with t
 BatchNorm's statistics are averaged like weights. Turn on with ``plugins=[soup]``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from lightning.pytorch import Trainer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ft import FineTuner, Plugin
+from ft.checkpoint.greedy import greedy, mean_weights
 from ft.checkpoint.keep import KeepCheckpoints
 from ft.data.module import DataModule
 from ft.errors import require
-
-
-def mean_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of several state dictionaries; what is not a float is taken from the first."""
-    return {
-        name: torch.stack([state[name] for state in states]).mean(0) if value.is_floating_point() else value
-        for name, value in states[0].items()
-    }
-
-
-def greedy(candidates: Sequence[int], score: Callable[[Sequence[int]], float]) -> list[int]:
-    """The ingredients of the soup.
-
-    Args:
-        candidates: Best first.
-        score: Of the mean of some candidates; higher is better.
-
-    Source: Wortsman et al. 2022, https://arxiv.org/abs/2203.05482, algorithm 1.
-    """
-    chosen = list(candidates[:1])
-    best = score(chosen)
-    for candidate in candidates[1:]:
-        value = score([*chosen, candidate])
-        if value >= best:
-            chosen, best = [*chosen, candidate], value
-    return chosen
 
 
 class Soup(Plugin):
@@ -59,6 +33,7 @@ class Soup(Plugin):
     """
 
     exclusive = frozenset({"averages the weights"})
+    needs_whole_weights = True
     neutral: ClassVar = {"keep": 1}
 
     def __init__(self, *, keep: int) -> None:
