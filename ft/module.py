@@ -143,10 +143,10 @@ class FineTuner(LightningModule):
     def on_train_start(self) -> None:
         data = self._data
         data.instead = partial(self.cache.source, module=self)
-        solved = self.recipe.head == "solved" and self.global_step == 0
-        if solved:
+        computed = self.recipe.computes_head and self.global_step == 0
+        if computed and not self.recipe.head_ready:
             init_head(self, data, later=self._boundaries(0))
-        if solved and "val" in data.splits:
+        if computed and "val" in data.splits:
             # Plain views are enough to score it: the others are computed once it is on disk.
             self._begin_epoch(only_plain=True)
             offer_untrained(self)

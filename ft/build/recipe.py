@@ -15,10 +15,10 @@ from ft.machine.choice import Choice
 from ft.phases.cache_options import CacheOptions
 from ft.phases.head_init import CHOICES
 from ft.phases.plan import start_value
-from ft.phases.recipe import Recipe, computed_head, deepening, full, within
+from ft.phases.recipe import Recipe, computed_head, deepening, full, trained_head, within
 from ft.plugin import Plugin, overrides
 
-NAMES = ("auto", "full", "linear")
+NAMES = ("auto", "full", "linear", "head")
 
 
 def build_recipe(config: dict[str, Any], model: Any, data: Data, plugins: Sequence[Plugin]) -> Recipe:
@@ -54,6 +54,9 @@ def build_recipe(config: dict[str, Any], model: Any, data: Data, plugins: Sequen
         recipe = full(opened, epochs=settings["epochs"], head=head or "random", views=settings["views"])
     elif name == "linear":
         recipe = computed_head()
+    elif name == "head":
+        one_of(settings["head_init"], CHOICES, "recipe.head_init")
+        recipe = trained_head(head or settings["head_init"], settings["mixup"])
     else:
         if any(overrides(plugin, "open_stages") for plugin in plugins):
             settings = {**settings, "phases": [{**entry, "depth": 1.0} for entry in settings["phases"]]}

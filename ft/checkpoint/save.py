@@ -24,7 +24,6 @@ def save(checkpoint: dict[str, Any], target: Path) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f".{target.name}.new")
-    stale = target.with_name(f".{target.name}.old")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
     rest = {key: value for key, value in checkpoint.items() if key != "state_dict"}
@@ -40,6 +39,35 @@ def save(checkpoint: dict[str, Any], target: Path) -> None:
     (fresh / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
     for name in (WEIGHTS, STATE, MANIFEST, "."):
         _to_disk(fresh / name)
+    _into_place(fresh, target)
+
+
+def link(source: Path, target: Path) -> None:
+    """The same checkpoint under another name: its files on disk once, where the file system can.
+
+    A checkpoint is replaced as a whole and never written into, so that neither name ever sees the other change.
+
+    Args:
+        source: A checkpoint.
+        target: The folder; one that is already there is replaced.
+    """
+    fresh = target.with_name(f".{target.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        shutil.copytree(source, fresh, copy_function=os.link)
+    except (OSError, shutil.Error):
+        shutil.copytree(source, fresh, dirs_exist_ok=True, copy_function=_copy_over)
+    _into_place(fresh, target)
+
+
+def _copy_over(source: str, target: str) -> None:
+    Path(target).unlink(missing_ok=True)
+    shutil.copy2(source, target)
+    _to_disk(Path(target))
+
+
+def _into_place(fresh: Path, target: Path) -> None:
+    stale = target.with_name(f".{target.name}.old")
     shutil.rmtree(stale, ignore_errors=True)
     if target.exists():
         target.rename(stale)

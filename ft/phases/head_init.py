@@ -5,18 +5,20 @@ training images and takes the place of a warm-up of the head. What trains from t
 head does.
 """
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from ft.checkpoint.save import link
 from ft.data.module import DataModule
 from ft.data.transforms import normalize
 from ft.optim.head_solver import solve_linear_head
-from ft.phases.head_training import train_head
+from ft.phases.head_training import draw_weights, train_head
+from ft.phases.many_heads import HeadTraining, Mix
 from ft.phases.plan import HEAD
+from ft.tasks.task import Loss, Task
 
 if TYPE_CHECKING:
     from ft.module import FineTuner
@@ -45,16 +47,24 @@ def init_head(module: "FineTuner", data: DataModule, *, later: Sequence[str]) ->
     head = module.model.split(HEAD)[1]
     module.eval()
     with torch.no_grad():
-        features, targets = _features(module, data, later)
+        features, targets = head_features(module, data, later)
     module.eval()
     last = linear_layer(head)
-    if last is not None:
-        _solve(module, head, last, features, targets)
-    else:
-        device = module.device
+    recipe = module.recipe
+    alone = recipe.name == "head"
+    if alone:
+        # So that it begins with the weights it would have among the many heads of a sweep.
+        draw_weights(head, seed=module.seed)
+    if last is not None and recipe.head == "solved":
+        solve_layer(module.task, head, last, features, targets)
+    if last is None or alone:
+        settings, task, mix = recipe.head_training, module.task, _mix(module)
+        # What plugins blend is not blended again.
+        mixup = recipe.mixup if alone and mix is None else 0.0
+        how = head_training(module.train_loss, settings, mixup=mixup, task=task)
         train_head(
-            head, features.to(device), targets.to(device), module.train_loss, mix=partial(_mix, module),
-            seed=module.seed, **module.recipe.head_training,
+            head, features.to(module.device), targets.to(module.device), how, mix=mix,
+            soften=task.soft_targets, steps=settings["steps"], batch_size=settings["batch_size"], seed=module.seed,
         )  # fmt: skip
     module.train()
     # The processes compute the same, and the last digits may still differ.
@@ -63,12 +73,33 @@ def init_head(module: "FineTuner", data: DataModule, *, later: Sequence[str]) ->
             tensor.copy_(module.trainer.strategy.broadcast(tensor.detach().cpu()).to(tensor))
 
 
+def head_training(loss: Loss, settings: Mapping[str, Any], *, mixup: float, task: Task) -> HeadTraining:
+    """How one head is trained on features.
+
+    Args:
+        loss: The training loss.
+        settings: ``recipe.head_training``.
+        mixup: alpha; it counts only where the task's targets can be blended.
+        task: Knows whether they can.
+    """
+    alpha = mixup if task.allows_soft_targets else 0.0
+    return HeadTraining(loss, lr=settings["lr"], weight_decay=settings["weight_decay"], mixup=alpha)
+
+
 @torch.no_grad()
-def _solve(module: "FineTuner", head: nn.Module, last: nn.Linear, features: Tensor, targets: Tensor) -> None:
+def solve_layer(task: Task, head: nn.Module, last: nn.Linear, features: Tensor, targets: Tensor) -> None:
+    """Solves the last layer of a head in place.
+
+    Args:
+        task: Says what is predicted.
+        head: In eval mode.
+        last: Its ``linear_layer``.
+        features: ``(N, F)``.
+        targets: ``(N,)`` or ``(N, K)``.
+    """
     before = head[:-1] if isinstance(head, nn.Sequential) else nn.Identity()
-    task = module.task
     weight, bias = solve_linear_head(
-        before(features.to(module.device)).cpu().numpy(),
+        before(features.to(last.weight.device)).cpu().numpy(),
         task.solver_targets(targets).numpy(),
         task.solved_as,
         num_outputs=task.num_outputs,
@@ -77,11 +108,15 @@ def _solve(module: "FineTuner", head: nn.Module, last: nn.Linear, features: Tens
         parameter.copy_(torch.as_tensor(value))
 
 
-def _mix(module: "FineTuner", features: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    for plugin in module.plugins:
-        if plugin.stored_as == "activations":
+def _mix(module: "FineTuner") -> Mix | None:
+    plugins = [plugin for plugin in module.plugins if plugin.stored_as == "activations"]
+
+    def mix(features: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        for plugin in plugins:
             features, targets = plugin.train_batch(features, targets, generator)
-    return features, targets
+        return features, targets
+
+    return mix if plugins else None
 
 
 def offer_untrained(module: "FineTuner") -> None:
@@ -95,12 +130,16 @@ def offer_untrained(module: "FineTuner") -> None:
 
 
 def keep_untrained(module: "FineTuner") -> None:
-    """Leaves the checkpoint ``last`` of a run that takes no step."""
+    """Leaves the checkpoint ``last`` of a run that takes no step: what is ``best``, where it was validated."""
     kept: Any = module.trainer.checkpoint_callback
-    module.trainer.save_checkpoint(kept.folder / "last")
+    if not (kept.folder / "best").is_dir():
+        module.trainer.save_checkpoint(kept.folder / "last")
+    elif module.global_rank == 0:
+        link(kept.folder / "best", kept.folder / "last")
+    module.trainer.strategy.barrier()
 
 
-def _features(module: "FineTuner", data: DataModule, later: Sequence[str]) -> tuple[Tensor, Tensor]:
+def head_features(module: "FineTuner", data: DataModule, later: Sequence[str]) -> tuple[Tensor, Tensor]:
     """``(R, F)`` of the images that can be read, on the CPU, and their targets."""
     stored = module.cache.features(module, data, later)
     if stored is not None:

@@ -2,6 +2,7 @@
 
     full     everything that ``model.open`` names, from the first epoch to the last
     linear   the head alone, computed instead of trained
+    head     the head alone, trained on stored features
     auto     the head is solved; then the last stages open, deeper from phase to phase, while validation still improves
 
         stem  stage1  stage2  stage3  stage4  stage5 [stage6  head]     phase 1
@@ -44,15 +45,16 @@ class Recipe:
     Attributes:
         name: For the header.
         phases: In order; the schedule runs once in each.
-        head: ``random``, or ``solved``.
+        head: How it begins: ``random``, or ``solved``.
         head_rate: What the rate of a solved head is multiplied with, besides.
         layer_decay: Rate of a stage, relative to the one above it.
         min_gain: A phase is followed by the next only if it has made the best validation value this much better.
         always: So many phases are gone through in any case.
         frozen_statistics: Normalisation layers of open stages keep their running statistics.
         mixup: alpha of the shares by which training images, or what is stored of them, are blended; 0: none.
-        head_training: How a solved head is trained where it has more than one layer.
-        trains: Off where the head is computed and that is all.
+        head_training: How a head is trained on features: a solved one of more than one layer, and any of recipe=head.
+        trains: Off where the head is computed, or trained on features, and that is all.
+        head_ready: The head comes as it is to be: it was trained on features with many others.
     """
 
     name: str
@@ -66,11 +68,17 @@ class Recipe:
     mixup: float = 0.0
     head_training: Mapping[str, Any] = field(default_factory=dict)
     trains: bool = True
+    head_ready: bool = False
 
     @property
     def epochs(self) -> int:
         """Of all phases."""
         return sum(phase.epochs for phase in self.phases)
+
+    @property
+    def computes_head(self) -> bool:
+        """Whether there is a head worth keeping before the first step of training."""
+        return self.head == "solved" or not self.trains
 
     @property
     def ever_open(self) -> frozenset[str]:
@@ -137,6 +145,16 @@ def full(open: frozenset[str], *, epochs: int, head: str, views: int | None) -> 
 def computed_head() -> Recipe:
     """The head alone, and not a step of training."""
     return Recipe("linear", (PlannedPhase(frozenset({HEAD}), 1, 1, 1.0),), "solved", trains=False)
+
+
+def trained_head(head: str, mixup: float) -> Recipe:
+    """The head alone, trained on stored features.
+
+    Args:
+        head: How it begins: ``random``, or ``solved``.
+        mixup: alpha of the shares by which features are blended; 0: none.
+    """
+    return Recipe("head", (PlannedPhase(frozenset({HEAD}), 1, 1, 1.0),), head, mixup=mixup, trains=False)
 
 
 def deepening(
