@@ -1,4 +1,4 @@
-"""``python -m ft.report run=RUN``: one page about a run, ``report.html``, and its figures as ``plots/*.png``."""
+"""``python -m ft.report run=RUN`` or ``sweep=SWEEP``: one page about it, and its figures as ``plots/*.png``."""
 
 import traceback
 from pathlib import Path
@@ -20,8 +20,11 @@ def report(config: "DictConfig") -> str:
         from ft.build.report import build_report
         from ft.results.report import write_report
         from ft.show.console import console
+        from ft.sweeps.report import sweep_asked_for
+        from ft.sweeps.report import write_report as write_sweep_report
 
-    page = write_report(build_report(config))
+    sweep = sweep_asked_for(run=config.run, sweep=config.sweep, runs_dir=config.runs_dir)
+    page = write_report(build_report(config)) if sweep is None else write_sweep_report(sweep)
     console().print(f"report {page}", soft_wrap=True, markup=False)
     return str(page)
 

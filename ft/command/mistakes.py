@@ -37,6 +37,8 @@ def explain(error: Exception, conf: Path, config_name: str) -> str:
         if group == "hydra/launcher" and choice in LAUNCHERS:
             extra = LAUNCHERS[choice]
             return f"launcher={extra} needs the extra {extra}: pip install -c constraints.txt -e '.[{extra}]'"
+        if group == "experiment/best_of":
+            return _explain_winner(conf, choice)
         if group:
             options = _options(conf, group)
             return (
@@ -105,6 +107,19 @@ def _kind_mismatch(default: Any, given: Any) -> str | None:
     if isinstance(default, float):
         return None if is_number else "a number"
     return None
+
+
+def _explain_winner(conf: Path, name: str) -> str:
+    sweeps = _options(conf, "experiment/best_of")
+    if not sweeps:
+        return (
+            f"experiment=best_of/{name}: no sweep below runs_dir has a winner yet.\n"
+            "If it is elsewhere, set runs_dir to where it was."
+        )
+    return (
+        f"experiment=best_of/{name}: there is no such sweep below runs_dir.{did_you_mean(name, sweeps)}\n"
+        f"It can be best_of/ and one of {', '.join(sweeps)}."
+    )
 
 
 def _explain_grammar(override: str | None) -> str:

@@ -115,7 +115,7 @@ class Live:
             parts.append(f"{self.metric} {value:.4f}")
             if state == PRUNED:
                 parts.append("(pruned)")
-            elif self._best is None or (value > self._best) == (self.mode == "max") and value != self._best:
+            elif self._best is None or ((value > self._best) == (self.mode == "max") and value != self._best):
                 self._best = value
                 parts.append("(best so far)")
         return "  ".join([*parts, f"{row['seconds']:.1f} s"])

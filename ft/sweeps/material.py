@@ -1,0 +1,124 @@
+"""What a sweep's report is made from: its rows, what was asked, and its run folders."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ft.errors import UserError
+from ft.inference.predictions import FOLDER, Predictions
+from ft.job_folder import FINISHED
+from ft.page.history import History
+from ft.sweeps.ranking import best_first
+from ft.sweeps.words import params_in_words, short_names, value_in_words
+
+Row = Mapping[str, Any]
+# Longer names of trials would hide the sentence they stand in.
+LONGEST_NAME = 44
+
+
+@dataclass(frozen=True)
+class Material:
+    """One sweep.
+
+    Attributes:
+        folder: Of the sweep.
+        asked: ``sweep.yaml``.
+        rows: ``trials.json``.
+    """
+
+    folder: Path
+    asked: Mapping[str, Any]
+    rows: list[Row]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Material":
+        """Of a sweep that has begun.
+
+        Raises:
+            UserError: It has no trials yet, or a file is damaged.
+        """
+        files = folder / "sweep.yaml", folder / "trials.json"
+        for file in files:
+            if not file.is_file():
+                raise UserError(f"{folder} has no {file.name}: there is nothing to report of this sweep yet.")
+        try:
+            asked, rows = yaml.safe_load(files[0].read_text("utf-8")), json.loads(files[1].read_text("utf-8"))
+        except (ValueError, yaml.YAMLError) as error:
+            raise UserError(f"{folder} has a damaged file: {str(error).splitlines()[0]}") from None
+        return cls(folder, asked, rows)
+
+    @property
+    def metric(self) -> str:
+        return self.asked["metric"]
+
+    @property
+    def mode(self) -> str:
+        return self.asked["mode"]
+
+    @property
+    def measure(self) -> str:
+        """The metric without its split, as ``ft.scoring`` knows it."""
+        return self.metric.rpartition("/")[2]
+
+    @cached_property
+    def ranked(self) -> list[Row]:
+        """Trials that can be ranked, the best first."""
+        return best_first(self.rows, self.mode)
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """Parameters, in the order in which they came up."""
+        return list(dict.fromkeys(key for row in self.rows for key in row["params"]))
+
+    @cached_property
+    def varied(self) -> list[str]:
+        """Those that are not the same in all trials."""
+        absent = object()
+        return [
+            key
+            for key in self.keys
+            if len({json.dumps(row["params"][key]) if key in row["params"] else absent for row in self.rows}) > 1
+        ]
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Key to its short name."""
+        return short_names(self.keys)
+
+    def is_log(self, key: str) -> bool:
+        """Whether the parameter was searched on a logarithmic scale."""
+        return "tag(log" in str(self.asked.get("space", {}).get(key, "")).replace(" ", "")
+
+    def is_number(self, key: str) -> bool:
+        """Whether all of the parameter's values are numbers."""
+        values = [row["params"][key] for row in self.rows if key in row["params"]]
+        return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+    def name_of(self, row: Row) -> str:
+        """A trial in a few words: what varies in it, or its number where that is too long."""
+        params = {key: value for key, value in row["params"].items() if key in self.varied}
+        if len(self.varied) == 1 and params:
+            return value_in_words(next(iter(params.values())))
+        words = params_in_words(params, self.names) if params else ""
+        return words if 0 < len(words) <= LONGEST_NAME else f"trial {row['number']}"
+
+    def run(self, job: Mapping[str, Any]) -> Path:
+        """The run folder of a job."""
+        return self.folder / job["run"]
+
+    def history(self, job: Mapping[str, Any]) -> History:
+        """What the run of a job has logged; empty where it has none."""
+        return History.read(self.run(job) / "metrics.csv")
+
+    def predictions(self, row: Row) -> dict[int, Predictions]:
+        """Seed to what that run of the trial said of the validation images, where it is stored."""
+        return {
+            job["seed"]: Predictions.load(self.run(job), "val")
+            for job in row["jobs"]
+            if job["status"] == FINISHED and (self.run(job) / FOLDER / "val.safetensors").is_file()
+        }
