@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
+from ft.checkpoint.fsdp import Fsdp
 from ft.data.bad_images import BadImages
 from ft.data.batch import Batch
 from ft.data.blend import blend_all
@@ -107,6 +108,11 @@ class FineTuner(LightningModule):
 
     def setup(self, stage: str) -> None:
         self.train_loss = fold(self.plugins, "train_loss", self.task.loss)
+
+    def configure_model(self) -> None:
+        strategy = self.trainer.strategy
+        if isinstance(strategy, Fsdp):
+            strategy.shard(self.model)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         options = self.optimizer_options

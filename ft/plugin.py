@@ -48,6 +48,8 @@ class Plugin(Callback):
     Attributes:
         name: The key under ``plugins`` in the config; set when the plugin is built.
         changes_evaluation: The plugin changes what evaluation computes (EMA, LoRA): it has to say so.
+        needs_whole_weights: The plugin reads or writes parameters or gradients itself: it does not go with
+            ``trainer=fsdp``, where each process holds a part of every one.
         needs_pretrained: Of no use on random weights: it is left out there, and the run says so.
         stored_as: What its ``train_batch`` is good for where the frozen stages' activations are stored: ``views``, it
             may be done once for each stored view of an image; ``activations``, it is as right on what crosses a
@@ -59,6 +61,7 @@ class Plugin(Callback):
 
     name: str = ""
     changes_evaluation: ClassVar[bool] = False
+    needs_whole_weights: ClassVar[bool] = False
     needs_pretrained: ClassVar[bool] = False
     stored_as: str = "never"
     exclusive: ClassVar[frozenset[str]] = frozenset()

@@ -61,6 +61,7 @@ class Clip(Plugin):
         UserError: A value is out of range, or the trainer clips too.
     """
 
+    needs_whole_weights = True
     neutral: ClassVar = {"max": None}
 
     def __init__(self, *, mode: str, max: float | None) -> None:

@@ -51,6 +51,7 @@ class L2Sp(Plugin):
     """
 
     needs_pretrained = True
+    needs_whole_weights = True
     neutral: ClassVar = {"alpha": 0.0, "beta": 0.0}
 
     def __init__(self, *, alpha: float, beta: float) -> None:

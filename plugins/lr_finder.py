@@ -96,6 +96,7 @@ class LrFinder(Plugin):
         UserError: A value is out of range, or the optimizer has no learning rate in this sense.
     """
 
+    needs_whole_weights = True
     neutral: ClassVar = {"apply": False}
 
     def __init__(

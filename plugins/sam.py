@@ -60,6 +60,7 @@ class Sam(Plugin):
         UserError: A value is out of range, or the optimizer or trainer does not take a step from one closure.
     """
 
+    needs_whole_weights = True
     neutral: ClassVar = {"rho": 0.0}
 
     def __init__(self, *, rho: float, adaptive: bool, eta: float) -> None:

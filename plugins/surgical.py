@@ -54,6 +54,7 @@ class Surgical(Plugin):
     """
 
     needs_pretrained = True
+    needs_whole_weights = True
     neutral: ClassVar = {"stages": "all", "from_epoch": 0}
 
     def __init__(self, *, stages: str | list[str], num: int, from_epoch: int, num_images: int) -> None:

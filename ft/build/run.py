@@ -14,6 +14,7 @@ from ft.build.full_batch_rules import refuse_with_full_batch
 from ft.build.plugins import build_plugins, useful_plugins
 from ft.build.recipe import build_recipe, cache_options, recipe_view, whole_model_steps
 from ft.build.resume import config_at, resumed_config
+from ft.build.sharding_rules import refuse_with_shards
 from ft.build.trainer import build_trainer, lightning_quiet, process_rank
 from ft.build.tuning import tuned
 from ft.checkpoint.interrupt import StopBetweenBatches
@@ -91,6 +92,7 @@ def build(
     plugins = useful_plugins(plugins, config)
     model = fold(plugins, "change_model", model)
     recipe = build_recipe(config, model, data, plugins)
+    refuse_with_shards(config, plugins, recipe)
     view = recipe_view(config, recipe, data, plugins, model.input_spec)
     loaders = data.loaders(model.input_spec, plugins, seed=config["seed"], view=view)
     budget = Budget(seconds_of(config["budget"]), started=started)

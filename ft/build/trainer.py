@@ -14,6 +14,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from ft.checkpoint.fsdp import Fsdp
 from ft.checkpoint.keep import KeepCheckpoints
 from ft.checkpoint.lightning_io import FolderCheckpointIO
 from ft.errors import UserError, did_you_mean
@@ -61,6 +62,9 @@ def build_trainer(
         # A constructor flag: it cannot be changed when a plugin freezes a stage later on.
         frozen = config["recipe"]["name"] != "full" or config["model"]["open"] != "all" or bool(plugins)
         settings["strategy"] = DDPStrategy(find_unused_parameters=frozen)
+    elif settings["strategy"] == "fsdp":
+        # The parts of a weight are put together in place, which tensors of inference mode do not allow afterwards.
+        settings.update(strategy=Fsdp(), inference_mode=False)
     if config["optimizer"]["full_batch"] and str(settings["precision"]).startswith("16"):
         # Checked here: on a CPU Lightning would turn it into bf16 with a warning.
         raise UserError(

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from ft.checkpoint.fsdp import load_whole
 from ft.checkpoint.manifest import STATE, WEIGHTS, verify
 from ft.errors import UserError
 
@@ -29,7 +30,7 @@ def load_weights(folder: Path, module: nn.Module) -> None:
         UserError: There is no checkpoint, or it is damaged.
     """
     verify(folder)
-    module.load_state_dict(load_file(folder / WEIGHTS))
+    load_whole(module, load_file(folder / WEIGHTS))
 
 
 def load_model_weights(folder: Path, model: nn.Module) -> None:

@@ -95,15 +95,26 @@ class EpochBatchSampler(Sampler[list[Key]]):
 
 
 class EvaluationBatchSampler(Sampler[list[Key]]):
-    """Every image once, in order; rank ``r`` of ``R`` takes every ``R``-th. Nothing is repeated to fill up."""
+    """Every image once, in order; rank ``r`` of ``R`` takes every ``R``-th. Nothing is repeated to fill up.
+
+    All ranks have equally many batches, where each has an image for every one of them: a pass through a model that is
+    divided among processes, or whose statistics they share, is made by all of them together.
+    """
 
     def __init__(self, size: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
         self.positions = range(rank, size, world_size)
         self.batch_size = batch_size
+        most = -(-size // world_size)
+        self.num_batches = min(-(-most // batch_size), len(self.positions))
 
     def __len__(self) -> int:
-        return -(-len(self.positions) // self.batch_size)
+        return self.num_batches
 
     def __iter__(self) -> Iterator[list[Key]]:
-        for start in range(0, len(self.positions), self.batch_size):
-            yield [(0, position) for position in self.positions[start : start + self.batch_size]]
+        for batch in range(self.num_batches):
+            yield [(0, position) for position in self.positions[self._end(batch - 1) : self._end(batch)]]
+
+    def _end(self, batch: int) -> int:
+        # An image is left for each of the batches that follow.
+        later = self.num_batches - 1 - batch
+        return min((batch + 1) * self.batch_size, len(self.positions) - later)

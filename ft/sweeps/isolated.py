@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -138,8 +138,8 @@ class Processes:
                 self._interrupt(process)
 
     def _interrupt(self, process: subprocess.Popen[bytes]) -> None:
-        # As a terminal does: the decoding workers get it too. Nobody has asked for the exit code yet: the id is its own.
-        if process.returncode is None:
+        # As a terminal does: the decoding workers get it too. It may just have ended.
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
 
 
