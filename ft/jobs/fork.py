@@ -68,7 +68,7 @@ class KeepPhases(Callback):
             return
         if verify(last)["global_step"] != trainer.global_step:
             return  # it was resumed inside the next epoch
-        fresh = _fresh(place)
+        fresh = fresh_folder(place)
         for name in ("last", "best"):
             if place.with_name(name).is_dir():
                 link_folder(place.with_name(name), fresh / name)
@@ -171,7 +171,7 @@ def _completed(settings: dict[str, Any], source: RunFolder, recipe: Recipe) -> d
 
 
 def _make(source: RunFolder, place: Path, kept: dict[str, Any], target: RunFolder, config: dict[str, Any]) -> None:
-    fresh = RunFolder(_fresh(target.path))
+    fresh = RunFolder(fresh_folder(target.path))
     for name in ("last", "best"):
         if (place / name).is_dir():
             link_folder(place / name, fresh.checkpoints / name)
@@ -193,7 +193,7 @@ def _make(source: RunFolder, place: Path, kept: dict[str, Any], target: RunFolde
     fresh.path.rename(target.path)
 
 
-def _fresh(place: Path) -> Path:
+def fresh_folder(place: Path) -> Path:
     """An empty folder beside its place, to be moved there when it is whole."""
     fresh = place.with_name(f".{place.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
