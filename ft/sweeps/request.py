@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,13 @@ from ft.duration import seconds_of
 from ft.errors import UserError, one_of, require, require_extra
 from ft.sweeps.compose import Composer
 from ft.sweeps.folder import SweepFolder
+from ft.sweeps.searchable import refuse_unsearchable
 from ft.sweeps.space import Space, as_overrides, read_space
 
 METHODS = ("trials", "backbones")
+# Of a sweep, what may change when it goes on; what is searched is told apart from it.
+MAY_CHANGE = ("name", "trials", "budget", "storage", "parallel", "retries", "isolate", "share", "soup", "report", "job")
+TOLD_APART = ("space", "overrides", "metrics")
 # Of the sweep itself, never of a run.
 OWN = ("sweep", "launcher", "resume", "runs_dir")
 
@@ -52,7 +56,7 @@ class Request:
     @property
     def metrics(self) -> dict[str, str]:
         """What is optimised, and which way."""
-        return dict(self.settings["metrics"]) or {self.metric: self.mode}
+        return dict(self.settings["metrics"] or {self.metric: self.mode})
 
     @property
     def budget(self) -> float | None:
@@ -61,7 +65,7 @@ class Request:
 
     def identity(self) -> dict[str, Any]:
         """What makes another sweep of it: the space, what is common to its runs, and how it is searched."""
-        told = {key: self.settings[key] for key in ("method", "sampler", "seeds", "pruner", "pruner_warmup")}
+        told = {key: value for key, value in self.settings.items() if key not in (*MAY_CHANGE, *TOLD_APART)}
         return {
             **told,
             "metrics": self.metrics,
@@ -96,12 +100,15 @@ def read_request(arguments: Sequence[str], composer: Composer) -> Request:
     own = tuple(each.input_line or "" for each in of_sweep)
     settings = composer.plain(own)["sweep"]
     _check(settings)
-    space, rest = read_space(words, settings["space"], composer.loader)
+    space, rest = read_space(words, settings["space"] or {}, composer.loader)
     parsed = parser.parse_overrides([*settings["overrides"], *rest])
     fixed = [each.input_line or "" for each in parsed if _key(each) not in OWN]
     config = composer.plain([*fixed, *own])
     if settings["seeds"] > 1 and any(parameter.key == "seed" for parameter in space.parameters):
         raise UserError("seed is searched already: leave out sweep.seeds, or seed=...")
+    if settings["method"] == "trials":
+        metrics = settings["metrics"] or [config["task"]["metric"]]
+        refuse_unsearchable(space, sampler=settings["sampler"], pruner=settings["pruner"], metrics=list(metrics))
     _try_each(space, fixed, composer)
     choice = next((str(each.value()) for each in of_sweep if each.key_or_group == "sweep"), "grid")
     return Request(
@@ -129,9 +136,10 @@ def refuse_another(request: Request, asked: Mapping[str, Any], *, resumed: bool)
     for key, value in now.items():
         if asked.get(key) != value and not (key == "space" and grown):
             end = "leave out resume=" if resumed else "choose another sweep.name"
+            before, after = _differing(asked.get(key), value)
             raise UserError(
-                f"the sweep {request.name} is another one: its {key} was {_short(asked.get(key))},\n"
-                f"now it is {_short(value)}. To begin a new sweep, {end}."
+                f"the sweep {request.name} is another one: of its {key}, {before} was asked,\n"
+                f"now {after}. To begin a new sweep, {end}."
             )
 
 
@@ -157,7 +165,9 @@ def _check(settings: Mapping[str, Any]) -> None:
     trials = settings["trials"]
     fits = trials is None or (isinstance(trials, int) and not isinstance(trials, bool) and trials >= 1)
     require(fits, "sweep.trials", "must be a whole number of at least 1, or null", trials)
-    for name, mode in settings["metrics"].items():
+    metrics = settings["metrics"] or {}
+    require(isinstance(metrics, dict), "sweep.metrics", "must be {name: max or min}, or null", metrics)
+    for name, mode in metrics.items():
         one_of(mode, ("max", "min"), f"sweep.metrics.{name}")
     seconds_of(settings["budget"], "sweep.budget")
     if settings["sampler"] != "grid" and settings["method"] == "trials":
@@ -176,6 +186,18 @@ def _key(override: Any) -> str:
     return override.key_or_group.partition(".")[0]
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
+def _differing(before: Any, after: Any) -> tuple[str, str]:
+    """Both as text; of two lists or mappings only what one has and the other has not."""
+    if isinstance(before, list) and isinstance(after, list):
+        return _words(each for each in before if each not in after), _words(
+            each for each in after if each not in before
+        )
+    if isinstance(before, dict) and isinstance(after, dict):
+        one, other = ([f"{key}={value}" for key, value in each.items()] for each in (before, after))
+        return _differing(one, other)
+    return str(before), str(after)
+
+
+def _words(words: Iterable[str]) -> str:
+    text = " ".join(words) or "nothing"
     return text if len(text) <= 160 else f"{text[:157]}..."

@@ -1,20 +1,24 @@
 """One sweep from its request to its report."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from ft.job_folder import FAILED, FINISHED
+from ft.run_folder import write_whole
 from ft.sweeps.compose import Composer
+from ft.sweeps.driver import JobDriver, Rows
 from ft.sweeps.folder import SweepFolder
 from ft.sweeps.launch import Launch
 from ft.sweeps.live import Live
 from ft.sweeps.proposals import Proposals
 from ft.sweeps.request import Request, read_request, refuse_another
-from ft.sweeps.trials import Rows, Trials
+from ft.sweeps.soup import choose_members
+from ft.sweeps.trials import Trials
 
 SOME_FAILED, ALL_FAILED = 3, 1
 
@@ -53,19 +57,69 @@ def run_sweep(
         parallel=settings["parallel"], retries=settings["retries"],
     )  # fmt: skip
     with folder.alone():
-        asked = folder.asked()
-        folder.ask(_content(request, folder, asked))
-        proposals = _proposals(request, folder)
-        with Live(proposals.total, request.metric, request.mode) as live:
-            trials = Trials(request, folder, composer, launch, live.show)
-            try:
-                rows = trials.run(proposals)
-            finally:
-                # Of what there is: an interrupted sweep has something to show too.
-                live.close()
-                if trials.rows():
-                    _report(request, folder)
+        folder.ask(_content(request, folder, folder.asked()))
+        work = _Work(request, folder, composer, launch)
+        rows = _backbones(work) if settings["method"] == "backbones" else _trials(work)
     return _end(rows, request)
+
+
+class _Work(NamedTuple):
+    request: Request
+    folder: SweepFolder
+    composer: Composer
+    launch: Launch
+
+
+def _trials(work: _Work) -> Rows:
+    request, folder = work.request, work.folder
+    proposals = _proposals(request, folder)
+    with Live(proposals.total, request.metric, request.mode) as live:
+        trials = Trials(*work, live.show)
+        try:
+            rows = trials.run(proposals)
+            live.close()
+            _soup(work, rows, trials.configs())
+        finally:
+            live.close()
+            # An interrupted sweep has something to show too.
+            if trials.trials:
+                _report(request, folder)
+    return rows
+
+
+def _backbones(work: _Work) -> Rows:
+    from ft.sweeps.backbones import rank_backbones
+
+    rows: Rows = []
+    with Live(None, work.request.metric, work.request.mode) as live:
+
+        def show(new: Rows) -> None:
+            rows[:] = new
+            live.show(new)
+
+        rank_backbones(JobDriver(*work, show))
+    _report(work.request, work.folder)
+    return rows
+
+
+def _soup(work: _Work, rows: Rows, configs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Averages the best runs, where that is asked for and there is more than one."""
+    if work.request.settings["soup"] == "none":
+        return
+    request, folder = work.request, work.folder
+    members = choose_members(rows, configs, mode=request.mode, folder=folder.path)
+    if len(members) < 2:
+        print("soup    none: fewer than two runs have weights of the same shapes", flush=True)
+        return
+    driver = JobDriver(*work, lambda rows: None)
+    job = driver.ask("soup", (), {"members": [str(member) for member in members]}, run="runs/soup")
+    (result,) = driver.run([job])
+    print(f"soup    {result.message}", flush=True)
+    if result.status == FINISHED:
+        told = json.loads((folder.path / "runs" / "soup" / "soup.json").read_text(encoding="utf-8"))["members"]
+        kept = [each["run"] for each in told if each["kept"]]
+        content = {"members": [each["run"] for each in told], "kept": kept, "value": result.value, "run": "runs/soup"}
+        write_whole(folder.path / "soup.json", json.dumps(content, indent=2) + "\n")
 
 
 def _proposals(request: Request, folder: SweepFolder) -> Proposals:

@@ -1,10 +1,10 @@
 """Asks for trials, has them run, tells what came of them: the loop of every sweep but that of backbones.
 
-    proposals -> trials -> one run a seed -> [computed together | begun from another's phases | alone] -> rows
+proposals -> trials -> one run a seed -> [computed together | begun from another's phases | alone] -> rows
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ft.errors import UserError, did_you_mean
 from ft.job_folder import FINISHED, Job, JobFolder
 from ft.sweeps.compose import Composer, key_of
 from ft.sweeps.deadline import Deadline
+from ft.sweeps.driver import Rows
 from ft.sweeps.folder import SweepFolder
 from ft.sweeps.launch import Launch
 from ft.sweeps.proposals import Proposal, Proposals
@@ -22,8 +23,6 @@ from ft.sweeps.shared_phases import Fork, plan
 from ft.sweeps.space import as_overrides
 from ft.sweeps.together import groups
 from ft.sweeps.trial import RUNNING, SeedRun, Trial
-
-Rows = list[dict[str, Any]]
 
 
 class Trials:
@@ -66,7 +65,9 @@ class Trials:
         at_a_time = self.request.settings["parallel"]
         while self.deadline.allows_another():
             # A grid is known at once: what can be computed together, or shares phases, shows only then.
-            asked = proposals.ask(proposals.total or at_a_time if self.request.settings["sampler"] == "grid" else at_a_time)
+            asked = proposals.ask(
+                proposals.total or at_a_time if self.request.settings["sampler"] == "grid" else at_a_time
+            )
             if not asked:
                 break
             batch = [self._begin(proposal) for proposal in asked]
@@ -84,6 +85,10 @@ class Trials:
         """Of ``trials.json``, by number."""
         return [trial.row() for trial in sorted(self.trials, key=lambda trial: trial.number)]
 
+    def configs(self) -> dict[str, Mapping[str, Any]]:
+        """Of all runs, by key."""
+        return {run.key: run.config for trial in self.trials for run in trial.runs}
+
     def _begin(self, proposal: Proposal) -> Trial:
         runs = []
         for at in range(self.request.settings["seeds"]):
@@ -95,7 +100,7 @@ class Trials:
             run = self.folder.run(proposal.number, folder.path.name)
             if (folder.path / "job.json").is_file():
                 run = Path(folder.job().run)  # of an earlier call, or of another trial with the same values
-                self.skipped += folder.result() is not None
+                self.skipped += not self.launch.is_to_run(folder)
             runs.append(SeedRun(config["seed"], config, words, folder, str(run.relative_to(self.folder.path))))
         return Trial(proposal.number, proposal.params, proposal.trial, runs)
 

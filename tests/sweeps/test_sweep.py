@@ -28,11 +28,11 @@ def test_a_grid_leaves_one_run_folder_for_each_combination(sweep):
 
 def test_the_same_command_again_trains_nothing(sweep):
     first = sweep("seed=0,1")
-    written = {file: file.stat().st_mtime_ns for file in first.path.glob("runs/*/summary.json")}
+    written = {file: file.stat().st_mtime_ns for file in first.path.glob("runs/0*/summary.json")}
     again = sweep("seed=0,1")
     assert again.code == 0
     assert len(written) == 2
-    assert {file: file.stat().st_mtime_ns for file in again.path.glob("runs/*/summary.json")} == written
+    assert {file: file.stat().st_mtime_ns for file in again.path.glob("runs/0*/summary.json")} == written
     assert [row["value"] for row in again.rows] == [row["value"] for row in first.rows]
 
 
@@ -40,7 +40,7 @@ def test_a_grid_that_has_grown_trains_only_what_is_new(sweep):
     first = sweep("seed=0,1", "sweep.name=mine")
     again = sweep("seed=0,1,2", "sweep.name=mine")
     assert (first.code, again.code) == (0, 0)
-    assert len(list(again.path.glob("runs/*_*"))) == 3
+    assert len(list(again.path.glob("runs/0*"))) == 3
 
 
 def test_resume_remembers_the_command(sweep):
@@ -77,7 +77,7 @@ def test_a_failure_ends_its_trial_and_not_the_sweep(sweep):
     assert swept.code == 3
     assert [row["state"] for row in swept.rows] == ["finished", "failed"]
     assert swept.rows[1]["jobs"][0]["why"] == "mistake"
-    assert "Invalid learning rate" in swept.rows[1]["jobs"][0]["message"]
+    assert "optimizer.lr must be above 0, got -1" in swept.rows[1]["jobs"][0]["message"]
 
 
 def test_jobs_print_into_their_own_files(sweep):
