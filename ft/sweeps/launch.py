@@ -71,12 +71,13 @@ class Launch:
         Raises:
             KeyboardInterrupt: After Ctrl-C.
         """
-        waiting = [folder for folder in folders if self._is_to_run(folder)]
+        waiting = [folder for folder in folders if self.is_to_run(folder)]
         while waiting:
             self._run(waiting)
-            waiting = [folder for folder in waiting if self._is_to_run(folder)]
+            waiting = [folder for folder in waiting if self.is_to_run(folder)]
 
-    def _is_to_run(self, folder: JobFolder) -> bool:
+    def is_to_run(self, folder: JobFolder) -> bool:
+        """Whether a job has not ended; what came of a failed one that may be tried again is put aside."""
         result = folder.result()
         if result is None:
             return True
