@@ -80,11 +80,12 @@ def check_types(config: DictConfig, config_name: str) -> None:
     """
     loader = GlobalHydra.instance().config_loader()
     given = OverridesParser.create(config_loader=loader).parse_overrides(list(HydraConfig.get().overrides.task))
+    known_groups = set(loader.list_groups(""))  # walks through all folders of configs
     # Plugins have their own rules: their constructors' annotations, which know of null and lists.
     values = [
         each
         for each in given
-        if each.key_or_group not in loader.list_groups("")
+        if each.key_or_group not in known_groups
         and not each.is_add()
         and not each.key_or_group.startswith("plugins.")
     ]
