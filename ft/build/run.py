@@ -102,16 +102,31 @@ def build(
     interrupt = StopBetweenBatches()
     trainer, metrics, checkpoints = build_trainer(config, folder, task, plugins, [interrupt, EndInTime(budget), *callbacks])
     checkpoints.margin = recipe.margin
+    refuse_with_shards(config, trainer, data, plugins, recipe)
     if module.optimizer_options.full_batch:
         refuse_with_full_batch(module, trainer, data, plugins)
     for plugin in plugins:
         plugin.prepare(module, trainer, loaders)
     module.check_phases(trainer.max_epochs or 1)
     if not resumed and process_rank() == 0:
-        folder.create()
-        folder.config.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
-        folder.write_json("classes.json", task.state_dict())
+        begin(folder, config, task)
     return Run(config, folder, resumed, data, loaders, module, trainer, metrics, checkpoints, interrupt)
+
+
+def begin(folder: RunFolder, config: dict[str, Any], task: Task) -> None:
+    """Makes the run folder, with what is known before training.
+
+    Args:
+        folder: Not there yet.
+        config: Completed by what was built.
+        task: Knows its classes.
+
+    Raises:
+        UserError: The place cannot be written to.
+    """
+    folder.create()
+    folder.config.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
+    folder.write_json("classes.json", task.state_dict())
 
 
 def build_model(config: dict[str, Any], task: Task, suggested: dict[str, Any], *, load_weights: bool) -> Any:
