@@ -36,7 +36,9 @@ def explain(error: Exception, conf: Path, config_name: str) -> str:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         if group == "hydra/launcher" and choice in LAUNCHERS:
             extra = LAUNCHERS[choice]
-            return f"launcher={extra} needs the extra {extra}: pip install -c constraints.txt -e '.[{extra}]'"
+            # hydra-ray-launcher 1.2.2 asks for cloudpickle<3 and aiohttp<4; it runs with newer ones.
+            alone = " && pip install --no-deps hydra-ray-launcher" if extra == "ray" else ""
+            return f"launcher={extra} needs the extra {extra}: pip install -c constraints.txt -e '.[{extra}]'{alone}"
         if group == "experiment/best_of":
             return _explain_winner(conf, choice)
         if group:
@@ -85,9 +87,7 @@ def check_types(config: DictConfig, config_name: str) -> None:
     values = [
         each
         for each in given
-        if each.key_or_group not in known_groups
-        and not each.is_add()
-        and not each.key_or_group.startswith("plugins.")
+        if each.key_or_group not in known_groups and not each.is_add() and not each.key_or_group.startswith("plugins.")
     ]
     if not values:
         return

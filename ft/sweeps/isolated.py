@@ -2,9 +2,9 @@
 
     python -m ft.train <the job's overrides> sweep.job=<its folder>        what it prints: output.txt
 
-A process that leaves no result, because a signal, the system's out-of-memory killer or a library ended it, gets one from
-here. Ctrl-C, and SIGTERM, stop the jobs in order: they write their checkpoints and leave no result, so they go on with
-the next call. A sweep that is itself killed leaves its jobs running: the next one waits for them by their locks.
+A process that leaves no result, because a signal, the system's out-of-memory killer or a library ended it, gets one
+from here. Ctrl-C, and SIGTERM, stop the jobs in order: they write their checkpoints and leave no result, so they go on
+with the next call. A sweep that is itself killed leaves its jobs running: the next one waits for them by their locks.
 """
 
 import fcntl
