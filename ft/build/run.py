@@ -92,7 +92,6 @@ def build(
     plugins = useful_plugins(plugins, config)
     model = fold(plugins, "change_model", model)
     recipe = build_recipe(config, model, data, plugins)
-    refuse_with_shards(config, plugins, recipe)
     view = recipe_view(config, recipe, data, plugins, model.input_spec)
     loaders = data.loaders(model.input_spec, plugins, seed=config["seed"], view=view)
     budget = Budget(seconds_of(config["budget"]), started=started)
