@@ -1,6 +1,6 @@
 """Pooled features of a pretrained backbone for every image, computed once and kept in the cache folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
@@ -28,6 +28,7 @@ def backbone_features(
     device: torch.device,
     precision: str,
     tick: Callable[[int], None],
+    failed: Callable[[str, Sequence[tuple[int, str]]], None] = lambda split, failures: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of all images of all splits, as evaluation sees them.
 
@@ -38,6 +39,7 @@ def backbone_features(
         device: Where they are computed.
         precision: ``fp32`` or ``bf16``.
         tick: Called with the number of images that are done.
+        failed: Called for each split with those of its images that cannot be read: position and reason.
 
     Returns:
         ``(R,)`` positions of the readable images in all splits, one after the other, and their ``(R, F)`` features.
@@ -69,6 +71,7 @@ def backbone_features(
         stored, computed = _stored(key, size, compute, limit=int(settings["disk"] * GIB))
         if not computed:
             tick(size)
+        failed(name, stored.failures)
         there = (stored.row >= 0).nonzero().flatten()
         if len(there):
             rows.append(there.numpy() + start)

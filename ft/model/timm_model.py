@@ -142,11 +142,11 @@ def timm_model(
     require(
         drop_path_rate is None or 0 <= drop_path_rate < 1, "model.drop_path_rate", "must be in [0, 1)", drop_path_rate
     )
-    pretrained_cfg = _pretrained_cfg(name)
-    source = find_weights(name, weights=weights, weights_dir=weights_dir, hub_id=pretrained_cfg.hf_hub_id)
-    size = _side(img_size, suggested.get("img_size"), name, pretrained_cfg.fixed_input_size)
+    known = pretrained_cfg(name)
+    source = find_weights(name, weights=weights, weights_dir=weights_dir, hub_id=known.hf_hub_id)
+    size = _side(img_size, suggested.get("img_size"), name, known.fixed_input_size)
     arguments: dict[str, Any] = {"in_chans": in_chans, **source.card.get("model_kwargs", {}), **kwargs}
-    if size and pretrained_cfg.fixed_input_size:
+    if size and known.fixed_input_size:
         arguments["img_size"] = size
     if drop_path_rate is not None:
         arguments["drop_path_rate"] = drop_path_rate
@@ -171,7 +171,12 @@ def timm_model(
     return TimmModel(backbone, pool, make_head(probe.shape[1], num_outputs, **shape), spec, source)
 
 
-def _pretrained_cfg(name: str) -> Any:
+def pretrained_cfg(name: str) -> Any:
+    """What timm says of a model and of the weights that its name asks for.
+
+    Raises:
+        UserError: timm knows no such model, or no such weights of it.
+    """
     architecture = name.partition(".")[0]
     if not timm.is_model(architecture):
         known = timm.list_models()
