@@ -16,6 +16,7 @@ import json
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,8 +26,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
-# A run's first seconds are Python's and torch's imports: a kill there would show nothing.
-IMPORTS = 8.0
 TASK = ("data=digits", "data.limit=320", "trainer.max_epochs=2", "trainer.autotune=false", "sweep.name=killed")
 TRY = ("model.name=test_resnet", "model.weights=none", "data.num_workers=0")
 GRID = ("optimizer=adam,adamw", "optimizer.lr=5e-4,1e-3,2e-3")
@@ -87,36 +86,37 @@ def whole(runs: Path, words: Sequence[str]) -> float:
     return time.perf_counter() - started
 
 
-def killed(runs: Path, words: Sequence[str], *, kills: int, work: float, draw: random.Random) -> bool:
-    """Kills the sweep again and again, then lets it end.
+def killed(runs: Path, words: Sequence[str], moments: Sequence[tuple[int, float]]) -> bool:
+    """Kills the sweep at each of the moments, beginning it again in between, then lets it end.
 
     Args:
         runs: Where its runs go.
         words: Of the command.
-        kills: How many.
-        work: Seconds that the whole sweep takes, imports apart.
-        draw: Of the moments.
+        moments: After how many epochs, of all runs, and how many seconds later. By the clock alone a busy machine would
+            move them all into the imports, or behind the end.
 
     Returns:
         Whether what had ended before a kill was left as it was by all that came after it.
+
+    Raises:
+        SystemExit: The sweep ended by itself.
     """
     kept: dict[str, str] = {}
-    for number in range(kills):
-        # Spread over what is left, so that the last kill does not come after the end.
-        left = work * (1 - len(results(runs)) / NUM_TRIALS)
-        moment = IMPORTS + draw.uniform(0, 2) * left / (kills - number + 1)
+    for number, (epochs, later) in enumerate(moments, start=1):
         process = start(words, runs)
         try:
-            process.wait(timeout=moment)
-            raise SystemExit(f"the sweep ended within {moment:.1f} s: there was nothing to kill. Another --seed")
-        except subprocess.TimeoutExpired:
-            pass
+            while process.poll() is None and trained(runs) < epochs:
+                time.sleep(0.02)
+            time.sleep(later)
         finally:
-            if process.poll() is None:
+            ended = process.poll() is not None
+            if not ended:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+        if ended:
+            raise SystemExit(f"the sweep ended before kill {number}: see {runs / 'output.txt'}")
         kept |= results(runs)
-        print(f"| {number + 1} | {moment:.1f} s | {len(results(runs))} | {trained(runs)} |", flush=True)
+        print(f"| {number} | {epochs} epochs and {later:.2f} s | {len(results(runs))} |", flush=True)
     whole(runs, words)
     ended = results(runs)
     return all(ended.get(key) == text for key, text in kept.items())
@@ -163,14 +163,17 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             calm, hurt = Path(folder) / "alone", Path(folder) / "killed"
             seconds = whole(calm, command(calm, sampler, tiny=asked.tiny))
-            work = max(seconds - IMPORTS, 2.0)
-            print(f"\n{sampler}: {NUM_TRIALS} trials alone in {seconds:.1f} s\n", flush=True)
-            print("| kill | after | trials that had ended | epochs that had ended |\n|---|---|---|---|", flush=True)
-            words = command(hurt, sampler, tiny=asked.tiny)
-            intact = killed(hurt, words, kills=asked.kills, work=work, draw=draw)
+            num_epochs = trained(calm)
+            pause = statistics.mean(row["seconds"] for row in rows(calm)) * NUM_TRIALS / num_epochs
+            # Not before the first epoch, which would kill imports, and not so late that the sweep might end first.
+            after = sorted(draw.sample(range(1, num_epochs - 1), asked.kills))
+            moments = [(epochs, draw.uniform(0, pause)) for epochs in after]
+            print(f"\n{sampler}: {NUM_TRIALS} trials, {num_epochs} epochs, alone in {seconds:.1f} s\n", flush=True)
+            print("| kill | after | trials that had ended |\n|---|---|---|", flush=True)
+            intact = killed(hurt, command(hurt, sampler, tiny=asked.tiny), moments)
             wrong = compare(rows(calm), rows(hurt), hurt)
             # A kill between an epoch's last step and its checkpoint costs that epoch.
-            again = trained(hurt) - trained(calm)
+            again = trained(hurt) - num_epochs
             wrong += [f"{again} epochs trained again"] if again > asked.kills else []
             wrong += [] if intact else ["a result that was there before a kill was written anew"]
             verdict = "; ".join(wrong) or "every trial once, the same winner, the same values"
