@@ -8,12 +8,36 @@ import torch
 from lightning.pytorch import Callback
 from omegaconf import OmegaConf
 
+from ft.checkpoint.keep import KeepCheckpoints
 from ft.checkpoint.load import load
 from ft.errors import UserError
 from ft.fit import fit
 from tests.conftest import Killed, StopIn, assert_equal_weights, weights_of
 
 OPTIONS = ("trainer.max_epochs=3", "model.head.drop_rate=0.3", "model.head.hidden=[16]", "schedule=cosine")
+
+
+@pytest.mark.parametrize("plugins", ["plugins=[]", "plugins=[dropout_tuning,lr_finder]"])
+def test_killed_right_after_a_checkpoint_it_knows_all_of_that_epoch(
+    build_run, train_run, resume_run, monkeypatch, plugins
+):
+    """Before Lightning hands over what was logged in it."""
+    whole = train_run(*OPTIONS, "trainer.check_val_every_n_epoch=2", plugins)
+    cut = build_run(*OPTIONS, "trainer.check_val_every_n_epoch=2", plugins)
+    with monkeypatch.context() as patch:
+        written = KeepCheckpoints.on_train_epoch_end
+
+        def killed(self, trainer, pl_module):
+            written(self, trainer, pl_module)
+            if trainer.current_epoch == 1:
+                raise Killed
+
+        patch.setattr(KeepCheckpoints, "on_train_epoch_end", killed)
+        with pytest.raises(Killed):
+            fit(cut, started=0.0)
+    again = resume_run(cut)
+    files = [run.folder.path / "metrics.csv" for run in (whole, again)]
+    assert files[0].read_text() == files[1].read_text()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

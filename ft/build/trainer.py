@@ -73,6 +73,7 @@ def build_trainer(
         )
     metrics = MetricsCsv(folder.path / "metrics.csv")
     checkpoints = KeepCheckpoints(folder.checkpoints, metric=task.metric, mode=task.mode)
+    checkpoints.before_last = metrics.write_epoch
     bar = TerminalProgress() if sys.stdout.isatty() else PlainProgress()
     try:
         trainer = Trainer(

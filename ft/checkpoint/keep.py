@@ -25,6 +25,8 @@ class KeepCheckpoints(Checkpoint):
 
     Attributes:
         margin: From the epoch of a checkpoint and that of the best so far to how much better it has to be.
+        before_last: Called at the end of each epoch, before ``last`` says that it is over: what a run that is killed
+            right afterwards would not write again.
     """
 
     def __init__(self, folder: Path, *, metric: str, mode: str) -> None:
@@ -32,6 +34,7 @@ class KeepCheckpoints(Checkpoint):
         self.metric = metric
         self.sign = 1.0 if mode == "max" else -1.0
         self.margin: Callable[[int, int | None], float] = no_margin
+        self.before_last: Callable[[Trainer], None] = nothing
         self.best: float | None = None
         self.best_epoch: int | None = None
         self.best_values: dict[str, float] = {}
@@ -47,6 +50,7 @@ class KeepCheckpoints(Checkpoint):
         # Only if these weights were validated: not after an epoch without, or with a step since.
         if pl_module.validated_at == trainer.global_step:
             self._offer_logged(trainer)
+        self.before_last(trainer)
         trainer.save_checkpoint(self.folder / "last")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -98,3 +102,8 @@ def no_margin(epoch: int, best_epoch: int | None) -> float:
     """Whatever is not worse takes the place of the best."""
     del epoch, best_epoch
     return 0.0
+
+
+def nothing(trainer: Trainer) -> None:
+    """There is nothing else to be written."""
+    del trainer

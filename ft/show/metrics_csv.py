@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -61,6 +62,19 @@ class MetricsCsv(Logger):
         writer.writeheader()
         writer.writerows({"epoch": epoch, **_plain(row)} for epoch, row in sorted(self.rows.items()))
         write_whole(self.file, text.getvalue())
+
+    def write_epoch(self, trainer: Trainer) -> None:
+        """Writes what the epoch that is about to end has logged; Lightning hands it over only after the checkpoint.
+
+        To be called in every process: values are gathered.
+        """
+        results = trainer._results  # the public values still hold what earlier epochs have logged
+        assert results is not None
+        logged = {name: float(value) for name, value in results.metrics(on_step=False)["log"].items()}
+        # Validation has written the step already, where there was one.
+        step = self.rows.get(trainer.current_epoch, {}).get("step", trainer.global_step - 1)
+        self.log_metrics({"epoch": trainer.current_epoch, **logged}, step=int(step))
+        self.save()
 
     def forget_from(self, epoch: int) -> None:
         """Drops the rows of epochs that a resumed run computes again."""
