@@ -64,10 +64,10 @@ class Trials:
         """
         at_a_time = self.request.settings["parallel"]
         while self.deadline.allows_another():
-            # A grid is known at once: what can be computed together, or shares phases, shows only then.
-            asked = proposals.ask(
-                proposals.total or at_a_time if self.request.settings["sampler"] == "grid" else at_a_time
-            )
+            # What does not depend on results is known at once: what can be computed together, or shares phases, shows
+            # only then.
+            known = self.request.settings["sampler"] in ("grid", "random")
+            asked = proposals.ask(proposals.total or at_a_time if known else at_a_time)
             if not asked:
                 break
             batch = [self._begin(proposal) for proposal in asked]
