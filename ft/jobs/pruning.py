@@ -1,7 +1,10 @@
-"""Tells an Optuna study after every epoch how a run does, and ends the run when the study's pruner says so.
+"""Tells an Optuna study after every validation how a run does, and ends the run when the study's pruner says so.
 
     step    0  1  2  3 | 4  5  6  7 | ...       4 epochs a run, one run after the other for each seed
     value   best value so far of this run, averaged with what the runs of the earlier seeds ended with
+
+With ``+trainer.val_check_interval=0.25`` there are four validations in every epoch, and a step is a quarter of one: the
+first epoch is most of what a hopeless run costs.
 
 The best so far and not the last, because the best checkpoint is what a run is judged by: a phase that opens more of the
 backbone may begin below where the last one ended.
@@ -14,6 +17,7 @@ from typing import Any
 
 import optuna
 from lightning.pytorch import Callback, LightningModule, Trainer
+from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from optuna.trial import Trial
 
@@ -49,18 +53,17 @@ class Pruning(Callback):
         if epochs < 1:
             raise UserError(f"sweep.pruner={self.trial['pruner']['name']} needs a last epoch: set trainer.max_epochs.")
         if trainer.is_global_zero:
-            pruner = self.trial["pruner"]
             self._study = optuna.load_study(
                 study_name=self.trial["study"],
                 storage=open_storage(self.trial["storage"], patience=PATIENCE),
-                # Nothing is drawn here.
+                # Nothing is drawn here, and the pruner is made when it is known how many validations an epoch has.
                 sampler=RandomSampler(),
-                pruner=make_pruner(pruner["name"], warmup=pruner["warmup"], steps=pruner["seeds"] * epochs),
+                pruner=NopPruner(),
             )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Before the first epoch and inside of one there is nothing that other runs could be compared with.
-        if trainer.sanity_checking or not trainer.is_last_batch:
+        # Nothing before the first step, nor what a run that ends anyway validates in between, can be compared.
+        if trainer.sanity_checking or (trainer.should_stop and not trainer.is_last_batch):
             return
         hopeless = self._is_hopeless(trainer) if trainer.is_global_zero else False
         # All processes end after the same epoch.
@@ -81,20 +84,32 @@ class Pruning(Callback):
         known = self._study.get_trials(deepcopy=False)[self.trial["number"]]
         if known.state.is_finished():
             return False  # Only the run is done once more, as its folder is gone.
-        first = len(self.before) * trainer.max_epochs
-        step = first + trainer.current_epoch
+        in_epoch, number = validations(trainer)
+        first = len(self.before) * trainer.max_epochs * in_epoch
+        step = first + trainer.current_epoch * in_epoch + number - 1
         earlier = [value for at, value in known.intermediate_values.items() if first <= at < step]
         value = float(trainer.callback_metrics[metric])
         best = best_so_far(value, before=self.before, earlier=earlier, mode=self.trial["mode"])
-        granted = (trainer.current_epoch + 1) // (trainer.check_val_every_n_epoch or 1) <= self.trial["pruner"][
-            "warmup"
-        ]
+        earlier_epochs = (trainer.current_epoch + 1) // (trainer.check_val_every_n_epoch or 1) - 1
+        granted = earlier_epochs * in_epoch + number <= self.trial["pruner"]["warmup"]
         if math.isnan(best):
             return not granted  # Optuna could not rank it among numbers, and there is nothing to wait for.
+        pruner = self.trial["pruner"]
+        steps = pruner["seeds"] * trainer.max_epochs * in_epoch
+        self._study.pruner = make_pruner(pruner["name"], warmup=pruner["warmup"], steps=steps)
         told = Trial(self._study, known._trial_id)
         if step not in known.intermediate_values:
             told.report(best, step)
         return not granted and told.should_prune()
+
+
+def validations(trainer: Trainer) -> tuple[int, int]:
+    """How many an epoch has, and which of them this one is, from 1."""
+    every = trainer.val_check_batch
+    if not isinstance(every, int):  # infinite where nobody knows how many batches there are
+        return 1, 1
+    in_epoch = max(1, int(trainer.num_training_batches) // every)
+    return in_epoch, min(in_epoch, math.ceil((trainer.fit_loop.batch_idx + 1) / every))
 
 
 def best_so_far(value: float, *, before: Sequence[float], earlier: Sequence[float], mode: str) -> float:

@@ -3,13 +3,14 @@
 import csv
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy
 
 from ft.build.run import Run, build
 from ft.errors import UserError
@@ -22,6 +23,18 @@ from tests.conftest import TINY, Killed, StopIn, composed
 
 EPOCHS = 4
 NUMBERS = itertools.count()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def unsynchronised() -> Iterator[None]:
+    """SQLite does not wait for the disk: only the power can fail now, and most of a test's time was that."""
+
+    def connected(connection: Any, record: Any) -> None:
+        connection.execute("PRAGMA synchronous=OFF")
+
+    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "connect", connected)
+    yield
+    sqlalchemy.event.remove(sqlalchemy.engine.Engine, "connect", connected)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +69,9 @@ def trainer(**others: Any) -> SimpleNamespace:
     """What of Lightning's trainer the callback looks at."""
     usual = {"is_global_zero": True, "max_epochs": EPOCHS, "check_val_every_n_epoch": 1, "current_epoch": 0}
     states = {"sanity_checking": False, "is_last_batch": True, "should_stop": False, "callback_metrics": {}}
+    batches = {"num_training_batches": 8, "val_check_batch": 8, "fit_loop": SimpleNamespace(batch_idx=7)}
     strategy = SimpleNamespace(broadcast=lambda mine: mine)
-    return SimpleNamespace(**{**usual, **states, "strategy": strategy, **others})
+    return SimpleNamespace(**{**usual, **states, **batches, "strategy": strategy, **others})
 
 
 def play(trial: Mapping[str, Any], values: Sequence[float], *, every: int = 1) -> Pruning:
@@ -73,9 +87,9 @@ def play(trial: Mapping[str, Any], values: Sequence[float], *, every: int = 1) -
     return pruning
 
 
-def train(trial: Mapping[str, Any], place: Path, *callbacks: Any) -> tuple[Run, Pruning]:
+def train(trial: Mapping[str, Any], place: Path, *callbacks: Any, words: Sequence[str] = ()) -> tuple[Run, Pruning]:
     pruning = Pruning(trial)
-    with composed(*TINY, f"trainer.max_epochs={EPOCHS}", "test=false", "data.num_images=16") as config:
+    with composed(*TINY, f"trainer.max_epochs={EPOCHS}", "test=false", "data.num_images=16", *words) as config:
         run = build(config, place=RunFolder(place), callbacks=[*callbacks, pruning])
     fit(run, started=0.0)
     return run, pruning
@@ -135,6 +149,45 @@ def test_validations_are_counted_and_not_epochs(url: str):
     assert sweep.reports() == {1: 0.1, 3: 0.1}
 
 
+def test_validations_inside_an_epoch_are_steps_too(tmp_path: Path, url: str):
+    # 16 images make 2 batches: a validation after each.
+    sweep = Sweep(url, value=2.0)
+    run, pruning = train(sweep.told(warmup=0), tmp_path / "run", words=("+trainer.val_check_interval=0.5",))
+    assert pruning.pruned
+    assert sorted(sweep.reports()) == [0]
+    assert run.trainer.global_step == 1, "the other half of the epoch is not trained"
+    assert run.folder.best.is_dir()
+    calm = Sweep(url, value=-1.0)
+    run, pruning = train(calm.told(warmup=0), tmp_path / "calm", words=("+trainer.val_check_interval=0.5",))
+    assert not pruning.pruned
+    assert sorted(calm.reports()) == list(range(2 * EPOCHS))
+    told = calm.reports()
+    ends = [max(told[2 * at], value) for at, value in enumerate(accuracies(run.folder.path))]
+    assert [told[2 * at + 1] for at in range(EPOCHS)] == pytest.approx(ends)
+
+
+@pytest.mark.parametrize(("every", "ready", "step"), [(8, 8, 0), (2, 2, 0), (2, 8, 3), (3, 3, 0), (3, 6, 1), (3, 8, 1)])
+def test_the_step_of_a_validation_is_its_place_in_the_epoch(url: str, every: int, ready: int, step: int):
+    # An interval that does not divide the epoch leaves its last validation out: 3 of 8 batches, after 3 and 6.
+    sweep = Sweep(url, value=0.0)
+    pruning, lightning = Pruning(sweep.told()), trainer(val_check_batch=every, callback_metrics={"val/acc": 0.5})
+    lightning.fit_loop.batch_idx = ready - 1
+    pruning.on_fit_start(lightning, None)
+    pruning.on_validation_end(lightning, None)
+    lightning.current_epoch, in_epoch = 1, 8 // every
+    pruning.on_validation_end(lightning, None)
+    assert sorted(sweep.reports()) == [step, in_epoch + step]
+
+
+def test_a_run_that_ends_anyway_is_not_compared_in_the_middle_of_an_epoch(url: str):
+    sweep = Sweep(url, value=0.9)
+    pruning, lightning = Pruning(sweep.told(warmup=0)), trainer(should_stop=True, is_last_batch=False)
+    pruning.on_fit_start(lightning, None)
+    pruning.on_validation_end(lightning, None)
+    assert not pruning.pruned
+    assert sweep.reports() == {}
+
+
 def test_a_run_is_judged_by_its_best_epoch_so_far(url: str):
     sweep = Sweep(url, value=0.5)
     assert not play(sweep.told(), [0.6, 0.1, 0.1, 0.2]).pruned
@@ -189,11 +242,11 @@ def test_a_process_that_is_not_the_first_obeys_without_a_study():
         said.append(mine)
         return True
 
-    other = trainer(is_global_zero=False, strategy=SimpleNamespace(broadcast=broadcast), is_last_batch=False)
+    other = trainer(is_global_zero=False, strategy=SimpleNamespace(broadcast=broadcast), sanity_checking=True)
     pruning.on_fit_start(other, None)
     pruning.on_validation_end(other, None)
-    assert (said, other.should_stop) == ([], False), "inside an epoch nobody is asked"
-    other.is_last_batch = True
+    assert (said, other.should_stop) == ([], False), "before the first step nobody is asked"
+    other.sanity_checking = False
     pruning.on_validation_end(other, None)
     assert (said, other.should_stop, pruning.pruned) == ([False], True, True)
 
