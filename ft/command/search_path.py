@@ -17,7 +17,7 @@ import yaml
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 
@@ -54,7 +54,7 @@ def _runs_dir(words: Sequence[str]) -> str:
         return _default_runs_dir()
     try:
         return str(OverridesParser.create().parse_override(given[-1]).value())
-    except OverrideParseException:
+    except HydraException:
         # Hydra says what is wrong with it, as soon as it composes.
         return _default_runs_dir()
 

@@ -12,10 +12,21 @@ from typing import Any
 
 BLUE, ORANGE, GREEN, RED, PURPLE = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7"
 INK, LINE = "#24292f", "#d0d7de"
+# What is behind a figure: for words that stand across lines.
+CARD = "#fefefe"
 # Of the cells of a matrix, which bear white numbers in the dark too.
 CELL = "#0b6bb0"
 # Those that the page has two of, for light and for dark.
-PAGE_COLOURS = {"ink": INK, "line": LINE, "blue": BLUE, "orange": ORANGE, "green": GREEN, "red": RED, "purple": PURPLE}
+PAGE_COLOURS = {
+    "ink": INK,
+    "line": LINE,
+    "card": CARD,
+    "blue": BLUE,
+    "orange": ORANGE,
+    "green": GREEN,
+    "red": RED,
+    "purple": PURPLE,
+}
 # Inches; figures of one width share a font size on the page too, half of it wide or all of it narrow.
 WIDTH, HEIGHT = 5.2, 3.0
 DPI = 144

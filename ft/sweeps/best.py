@@ -94,7 +94,8 @@ def experiment_of(overrides: Sequence[str], loader: ConfigLoader) -> Experiment:
             found.beside.append(each.input_line or key)
         else:
             OmegaConf.update(found.values, key, value, merge=True, force_add=True)
-    found.defaults += [{f"/{group}": names if len(names) > 1 else names[0]} for group, names in added.items()]
+    # By their paths: the group itself may have only one entry in all files together.
+    found.defaults += [f"/{group}/{name}" for group, names in added.items() for name in names]
     return found
 
 

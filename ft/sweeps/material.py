@@ -17,8 +17,6 @@ from ft.sweeps.ranking import best_first
 from ft.sweeps.words import params_in_words, short_names, value_in_words
 
 Row = Mapping[str, Any]
-# Longer names of trials would hide the sentence they stand in.
-LONGEST_NAME = 44
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,15 @@ class Material:
 
     def is_log(self, key: str) -> bool:
         """Whether the parameter was searched on a logarithmic scale."""
-        return "tag(log" in str(self.asked.get("space", {}).get(key, "")).replace(" ", "")
+        return "tag(log" in self._space(key)
+
+    def is_interval(self, key: str) -> bool:
+        """Whether every number between two ends could be chosen."""
+        return "interval(" in self._space(key)
+
+    def _space(self, key: str) -> str:
+        """The search space of a parameter, as it was written but for spaces."""
+        return str((self.asked.get("space") or {}).get(key, "")).replace(" ", "")
 
     def is_number(self, key: str) -> bool:
         """Whether all of the parameter's values are numbers."""
@@ -100,12 +106,14 @@ class Material:
         return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
     def name_of(self, row: Row) -> str:
-        """A trial in a few words: what varies in it, or its number where that is too long."""
+        """What a sentence calls a trial: the value of the only parameter that varies, else its number."""
+        value = row["params"].get(self.varied[0]) if len(self.varied) == 1 else None
+        return f"trial {row['number']}" if value is None else value_in_words(value)
+
+    def words_of(self, row: Row) -> str:
+        """What varies in a trial; empty where nothing does."""
         params = {key: value for key, value in row["params"].items() if key in self.varied}
-        if len(self.varied) == 1 and params:
-            return value_in_words(next(iter(params.values())))
-        words = params_in_words(params, self.names) if params else ""
-        return words if 0 < len(words) <= LONGEST_NAME else f"trial {row['number']}"
+        return params_in_words(params, self.names) if params else ""
 
     def run(self, job: Mapping[str, Any]) -> Path:
         """The run folder of a job."""

@@ -103,11 +103,13 @@ def _job(
     run = folder / place
     run.mkdir(parents=True)
     trained = epochs if state == FINISHED else 1
-    found = said(task, images, skill, seed=1000 * seed + number)
+    luck = 0.003 * ((7 * seed + 3 * number) % 5 - 2)
+    found = said(task, images, skill + luck, seed=1000 * seed + number)
     value = score(found)
     curve = [(epoch, value - 0.1 * math.exp(-epoch) if task == "classification" else value + math.exp(-epoch))
              for epoch in range(trained)]  # fmt: skip
-    lines = [f"{epoch},{at:.6f},{1 / (epoch + 1):.6f}" for epoch, at in curve]
+    lines = [f"{epoch},{at:.6f},{(1 + 0.05 * number + 0.1 * seed) / (epoch + 1):.6f}"
+             for epoch, at in curve]  # fmt: skip
     (run / "metrics.csv").write_text("\n".join([f"epoch,{metric},val/loss", *lines]) + "\n")
     (run / "summary.json").write_text(json.dumps({metric: value, "seconds": 10.0 + number}))
     (run / "config.yaml").write_text("seed: 0\n")

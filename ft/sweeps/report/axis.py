@@ -10,6 +10,8 @@ from ft.sweeps.words import value_in_words
 
 # Longer ticks would run into each other.
 LONGEST_TICK = 16
+# Listed numbers of which the greatest is so many times the least are on a logarithmic scale.
+WIDE = 100
 # What a parameter is called in trials that do not have it.
 ABSENT = "not set"
 
@@ -43,7 +45,9 @@ class Axis:
         if not numeric or len(set(values)) == 1:
             order = sorted(set(values)) if numeric else values
             return cls(key, name, False, tuple(dict.fromkeys(value_in_words(value) for value in order)))
-        log = min(values) > 0 and (material.is_log(key) or max(values) / min(values) >= 100)
+        # Of a list of numbers nothing says what lies between them.
+        listed = not material.is_interval(key) and max(values) / max(min(values), 1e-300) >= WIDE
+        log = min(values) > 0 and (material.is_log(key) or listed)
         return cls(key, name, log, (), float(min(values)), float(max(values)))
 
     def value(self, row: Row) -> float | None:
@@ -83,6 +87,6 @@ def short(name: str) -> str:
     return cut.replace("$", r"\$")
 
 
-def thinned(values: Sequence[float], most: int) -> list[float]:
+def thinned(values: Sequence[Any], most: int) -> list[Any]:
     """Every second, third, ... of them, so that there are at most ``most``."""
     return list(values[:: math.ceil(len(values) / most)])

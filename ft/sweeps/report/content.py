@@ -9,16 +9,16 @@ from ft.errors import UserError
 from ft.job_folder import FAILED
 from ft.page.words import duration_in_words
 from ft.scoring.intervals import Interval
+from ft.sweeps.material import Material, Row
 from ft.sweeps.ranking import reason
 from ft.sweeps.report.decision import decision
 from ft.sweeps.report.importances import importance_plot, importances
-from ft.sweeps.material import Material, Row
 from ft.sweeps.report.parallel import parallel_plot
 from ft.sweeps.report.pictures import cost_plots, curve_plots, slice_plots
 from ft.sweeps.report.rivals import MOST_RIVALS, rivals
 from ft.sweeps.report.saved import saved, total
 from ft.sweeps.uncertainty import MOST_RESAMPLED, SEEDS, Uncertainty, seed_values, spread, uncertainties
-from ft.sweeps.words import params_in_words, value_in_words
+from ft.sweeps.words import value_in_words
 
 # Told in per cent; the others as they are.
 PER_CENT = frozenset({"acc", "top5", "exact", "exact_tuned"})
@@ -42,6 +42,7 @@ def content(material: Material, plots: Path, files: list[str]) -> dict[str, Any]
     sure = uncertainties(material)
     compared = rivals(material)
     gains = saved(material)
+    runs_dir = material.folder.absolute().parent.parent
     return {
         "title": material.asked.get("name") or material.folder.name,
         "lead": _lead(material),
@@ -69,6 +70,7 @@ def content(material: Material, plots: Path, files: list[str]) -> dict[str, Any]
         "asked": _asked(material),
         "folder": str(material.folder),
         "name": material.folder.name,
+        "elsewhere": "" if runs_dir == Path("runs").absolute() else f" runs_dir='{runs_dir}'",
         "files": files,
     }
 
@@ -87,7 +89,8 @@ def _lead(material: Material) -> str:
 
 
 def _range(measure: str, interval: Interval) -> str:
-    return f"{number(measure, interval.low)} to {number(measure, interval.high)}"
+    low, high = number(measure, interval.low), number(measure, interval.high)
+    return f"{low.removesuffix(' %')} to {high}"
 
 
 def _winner(material: Material, sure: dict[int, Uncertainty]) -> list[dict[str, str]]:
@@ -100,10 +103,9 @@ def _winner(material: Material, sure: dict[int, Uncertainty]) -> list[dict[str, 
     if known is not None:
         what = f"{len(seed_values(best))} seeds" if known.over == SEEDS else "images"
         over = f"{_range(material.measure, known.interval)} over {what}"
-    name = params_in_words({key: best["params"][key] for key in best["params"] if key in material.varied}, material.names)
     cards = [
         {"name": f"best {material.metric}", "value": number(material.measure, best["value"]), "range": over,
-         "other": f"trial {best['number']}: {name}"}
+         "other": ""}
     ]  # fmt: skip
     tested = material.metric.replace("val/", "test/", 1)
     if tested != material.metric and tested in best["metrics"]:
@@ -112,7 +114,7 @@ def _winner(material: Material, sure: dict[int, Uncertainty]) -> list[dict[str, 
     if others:
         second = others[0]
         cards.append({"name": "second", "value": number(material.measure, second["value"]),
-                      "range": f"trial {second['number']}: {material.name_of(second)}", "other": ""})  # fmt: skip
+                      "range": material.name_of(second), "other": ""})  # fmt: skip
     cards.append({"name": "time", "value": duration_in_words(sum(row["seconds"] for row in material.rows)),
                   "range": "of all runs", "other": ""})  # fmt: skip
     return cards
@@ -175,7 +177,7 @@ def _rival(material: Material, rival: Any) -> dict[str, Any]:
 
     return {
         "number": rival.row["number"],
-        "name": material.name_of(rival.row),
+        "name": material.words_of(rival.row),
         "difference": "" if difference is None else f"{told(difference.value)}{unit}",
         "interval": "" if difference is None else f"{told(difference.low)} to {told(difference.high)}",
         "test": rival.test,

@@ -15,10 +15,11 @@ def decision(material: Material, rivals: Sequence[Rival]) -> str:
     if not material.ranked:
         running = any(row["state"] == RUNNING for row in material.rows)
         return "No trial has finished yet." if running else "No trial has finished: there is nothing to choose from."
-    best = material.name_of(material.ranked[0])
+    best = _with_its_words(material)
     so_far = "So far, " if any(row["state"] == RUNNING for row in material.rows) else ""
+    begin = f"{so_far}{best}" if so_far else best.replace("trial ", "Trial ", 1) if best.startswith("trial ") else best
     if not rivals:
-        return f"{so_far}{best} is the only one that has finished."
+        return f"{begin} is the only one that has finished."
     tied = [rival for rival in rivals if rival.difference is not None and not rival.differs]
     behind = [rival for rival in rivals if rival.differs]
     unknown = [rival for rival in rivals if rival.difference is None]
@@ -31,7 +32,14 @@ def decision(material: Material, rivals: Sequence[Rival]) -> str:
                      f"{'' if tied else _on(behind)}")  # fmt: skip
     if unknown and not tied and not behind:
         parts.append("the others cannot be compared with it")
-    return f"{so_far}{best} is best; {'; '.join(parts)}."
+    return f"{begin} is best; {'; '.join(parts)}."
+
+
+def _with_its_words(material: Material) -> str:
+    """The best trial, and what it is where its name does not say it."""
+    row = material.ranked[0]
+    name, words = material.name_of(row), material.words_of(row)
+    return f"{name} ({words})" if words and name == f"trial {row['number']}" else name
 
 
 def _on(found: Sequence[Rival]) -> str:
@@ -44,6 +52,8 @@ def _on(found: Sequence[Rival]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``, ``a, b, c, d and 3 more``."""
+    """``a``, ``a and b``, ``a, b, c, d and 3 more``; ``trials 1, 2 and 3``."""
+    if len(names) > 1 and all(name.startswith("trial ") for name in names):
+        return f"trials {_listed([name.removeprefix('trial ') for name in names])}"
     shown = list(names) if len(names) <= MOST_NAMED + 1 else [*names[:MOST_NAMED], f"{len(names) - MOST_NAMED} more"]
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

@@ -67,9 +67,10 @@ def _distribution(material: Material, key: str) -> Any:
     """As wide as what was tried: the space itself may be wider."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    values = [_plain(material, key, row["params"][key]) for row in material.ranked]
     if not material.is_number(key):
-        return CategoricalDistribution(list(dict.fromkeys(values)))
+        names = [value_in_words(row["params"][key]) for row in material.ranked]
+        return CategoricalDistribution(list(dict.fromkeys(names)))
+    values = [float(row["params"][key]) for row in material.ranked]
     return FloatDistribution(min(values), max(values), log=material.is_log(key) and min(values) > 0)
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ft.page.figures import BLUE, INK, ORANGE, Plot, draw
-from ft.sweeps.report.axis import ABSENT, Axis
+from ft.page.figures import BLUE, CARD, INK, ORANGE, Plot, draw
 from ft.sweeps.material import Material, Row
+from ft.sweeps.report.axis import ABSENT, Axis
 
 # More would be too close to each other to be read.
 MOST_AXES = 8
@@ -26,8 +26,8 @@ def parallel_plot(material: Material, keys: Sequence[str], folder: Path) -> list
         return []
     axes = [Axis.of(material, key) for key in keys[:MOST_AXES]]
     alt = f"Parallel coordinates of {len(material.ranked)} trials: {', '.join(axis.name for axis in axes)}."
-    width = max(5.2, 1.5 * (len(axes) + 1))
-    return [draw(folder, "parallel", alt, _painter(material, axes), width=min(width, 11.0), height=4.2)]
+    width = max(7.6, 1.5 * (len(axes) + 1))
+    return [draw(folder, "parallel", alt, _painter(material, axes), width=min(width, 11.0), height=4.0)]
 
 
 def _painter(material: Material, axes: Sequence[Axis]) -> Any:
@@ -39,17 +39,19 @@ def _painter(material: Material, axes: Sequence[Axis]) -> Any:
 
     def path(row: Row) -> list[float]:
         found = [axis.value(row) for axis in axes]
-        shares = [
-            BELOW if value is None else axis.share(value) for axis, value in zip(axes, found, strict=True)
-        ]
+        shares = [BELOW if value is None else axis.share(value) for axis, value in zip(axes, found, strict=True)]
         return [*shares, height(row)]
 
     def paint(canvas: Any) -> None:
         count = len(axes) + 1
-        strength = {row["number"]: 1 - place / len(values) for place, row in enumerate(material.ranked)}
-        for row in reversed(material.ranked[1:]):
-            alpha = 0.08 + 0.6 * strength[row["number"]] ** 2
-            canvas.plot(range(count), path(row), color=BLUE, alpha=alpha, linewidth=1.1)
+        from matplotlib.collections import LineCollection
+        from matplotlib.colors import to_rgba
+
+        rest = material.ranked[:0:-1]
+        colours = [to_rgba(BLUE, 0.08 + 0.6 * ((place + 1) / len(rest)) ** 2) for place in range(len(rest))]
+        canvas.add_collection(
+            LineCollection([list(enumerate(path(row))) for row in rest], colors=colours, linewidths=1.1)
+        )
         canvas.plot(range(count), path(material.ranked[0]), color=ORANGE, linewidth=2.4, label="best")
         absent = any(axis.value(row) is None for axis in axes for row in material.ranked)
         for at, axis in enumerate(axes):
@@ -83,6 +85,5 @@ def _axis(canvas: Any, at: int, ticks: Sequence[tuple[float, str]], absent: bool
         canvas.annotate(
             name, (at, share), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7.5, zorder=4,
             color=INK, annotation_clip=False,
+            bbox={"facecolor": CARD, "alpha": 0.7, "linewidth": 0, "pad": 0.6},
         )  # fmt: skip
-
-

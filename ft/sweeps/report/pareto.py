@@ -10,7 +10,9 @@ def front(points: Sequence[Sequence[float]], modes: Sequence[str]) -> list[int]:
         points: Of one length.
         modes: ``max`` or ``min`` of each coordinate.
     """
-    better = [[-value if mode == "min" else value for value, mode in zip(point, modes, strict=True)] for point in points]
+    better = [
+        [-value if mode == "min" else value for value, mode in zip(point, modes, strict=True)] for point in points
+    ]
 
     def beats(one: Sequence[float], other: Sequence[float]) -> bool:
         return one != other and all(a >= b for a, b in zip(one, other, strict=True))

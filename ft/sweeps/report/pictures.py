@@ -6,8 +6,8 @@ from typing import Any
 
 from ft.job_folder import PRUNED
 from ft.page.figures import BLUE, GREEN, INK, ORANGE, Plot, draw
-from ft.sweeps.report.axis import Axis, short, thinned
 from ft.sweeps.material import Material, Row
+from ft.sweeps.report.axis import Axis, short, thinned
 from ft.sweeps.report.pareto import front
 
 # In all pictures of curves together; thinner lines say the same, and a page stays small.
@@ -15,50 +15,62 @@ MOST_POINTS = 16_000
 MOST_SLICES = 12
 # More points become an image, or the page would be slow.
 MOST_SHAPES = 400
+# So many points are drawn large.
+FEW = 40
 
 
 def curve_plots(material: Material, folder: Path) -> list[Plot]:
-    """The task's metric and the validation loss of every run by epoch; the best trial stands out, pruned ones do not."""
+    """Metric and validation loss of every run by epoch; the best trial stands out, pruned ones are faint."""
     runs = [(row, job, material.history(job)) for row in material.rows for job in row["jobs"] if job["run"]]
     best = material.ranked[0]["number"] if material.ranked else None
     found = []
-    for name, column in (("curves_metric", material.metric), ("curves_loss", "val/loss")):
+    columns = {"curves_metric": material.metric, "curves_loss": "val/loss"}
+    for name, column in columns.items() if material.metric != "val/loss" else [("curves_loss", "val/loss")]:
         lines = [(row, job, history.series(column)) for row, job, history in runs if column in history.columns]
         lines = [(row, job, series) for row, job, series in lines if series[0]]
-        if lines and name not in [plot.name for plot in found] and (name == "curves_metric" or column != material.metric):
+        if lines:
             alt = f"{column} by epoch of {len(lines)} runs."
             found.append(draw(folder, name, alt, _curves(lines, column, best), height=3.4))
     return found
 
 
-def _curves(lines: Sequence[tuple[Row, Mapping[str, Any], tuple[list[int], list[float]]]], title: str, best: Any) -> Any:
+def _curves(
+    lines: Sequence[tuple[Row, Mapping[str, Any], tuple[list[int], list[float]]]], title: str, best: Any
+) -> Any:
     most = max(2, MOST_POINTS // len(lines))
 
     def paint(axes: Any) -> None:
+        from matplotlib.collections import LineCollection
         from matplotlib.ticker import MaxNLocator
 
-        told: set[str] = set()
         strong = 0.75 if len(lines) <= 12 else 0.4 if len(lines) <= 60 else 0.2
         # Drawn in this order: what stands out is on top.
         kinds = {
-            "pruned": {"color": INK, "alpha": 0.3 * strong + 0.08, "linewidth": 1.0, "linestyle": "--"},
-            "other": {"color": BLUE, "alpha": strong, "linewidth": 1.2},
+            "pruned": {"color": INK, "alpha": 0.3 * strong + 0.08, "linewidth": 1.0},
+            "others": {"color": BLUE, "alpha": strong, "linewidth": 1.2},
             "best": {"color": ORANGE, "linewidth": 2.2},
         }
         for kind, look in kinds.items():
-            for row, job, (x, y) in lines:
-                own = "best" if row["number"] == best else "pruned" if PRUNED in (row["state"], job["status"]) else "other"
-                if own != kind:
-                    continue
-                mark = "o" if len(x) == 1 else None
-                axes.plot(thinned(x, most), thinned(y, most), marker=mark, markersize=3,
-                          label=None if kind in told else kind, **look)  # fmt: skip
-                told.add(kind)
+            own = [thinned(list(zip(x, y, strict=True)), most) for row, job, (x, y) in lines
+                   if _kind(row, job, best) == kind]  # fmt: skip
+            if own:
+                # One shape for all: a line each would take seconds.
+                axes.add_collection(LineCollection(own, label=kind, **look))
+                dots = [points[0] for points in own if len(points) == 1]
+                axes.plot([x for x, _ in dots], [y for _, y in dots], linestyle="", marker="o", markersize=2.5,
+                          color=look["color"], alpha=look.get("alpha"))  # fmt: skip
+        axes.autoscale()
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="epoch", title=title)
-        axes.legend(loc="best", fontsize=8)
+        _legend(axes)
 
     return paint
+
+
+def _kind(row: Row, job: Mapping[str, Any], best: Any) -> str:
+    if row["number"] == best:
+        return "best"
+    return "pruned" if PRUNED in (row["state"], job["status"]) else "others"
 
 
 def slice_plots(material: Material, keys: Sequence[str], folder: Path) -> list[Plot]:
@@ -82,16 +94,19 @@ def _slice(material: Material, axis: Axis) -> Any:
         best = material.ranked[0]["number"]
         x = [value + _jitter(number) if axis.choices else value for value, _, number in known]
         y = [result for _, result, _ in known]
-        axes.scatter(x, y, s=18, color=BLUE, alpha=0.55, linewidth=0, rasterized=rasterized)
+        size, alpha = (34, 0.85) if len(known) <= FEW else (18, 0.55)
+        axes.scatter(x, y, s=size, color=BLUE, alpha=alpha, linewidth=0, rasterized=rasterized)
         for at, (_, result, number) in enumerate(known):
             if number == best:
-                axes.scatter([x[at]], [result], s=46, color=ORANGE, zorder=4, label="best")
+                axes.scatter([x[at]], [result], s=52, color=ORANGE, zorder=4, label="best")
         if axis.choices:
+            told = False
             for place in range(len(axis.choices)):
                 own = [result for value, result, _ in known if value == place]
                 if own:
                     axes.plot([place - 0.3, place + 0.3], [sum(own) / len(own)] * 2, color=GREEN, linewidth=2,
-                              label="mean" if place == 0 else None)  # fmt: skip
+                              label=None if told else "mean")  # fmt: skip
+                    told = True
             names = [short(name) for name in axis.choices]
             turned = sum(len(name) + 2 for name in names) > 52
             axes.set_xticks(range(len(names)), names, rotation=40 if turned else 0, ha="right" if turned else "center")
@@ -100,9 +115,17 @@ def _slice(material: Material, axis: Axis) -> Any:
             axes.set_xscale("log")
         axes.set_title(axis.key.replace("$", r"\$"))
         axes.set_ylabel(material.metric)
-        axes.legend(loc="best", fontsize=8)
+        _legend(axes)
 
     return paint
+
+
+def _legend(axes: Any) -> None:
+    """Above the figure, at the end of the title's line: inside, it would lie on lines."""
+    labels = axes.get_legend_handles_labels()[1]
+    if labels:
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=len(labels), fontsize=8, borderaxespad=0,
+                    columnspacing=1.2, handlelength=1.4)  # fmt: skip
 
 
 def _jitter(number: int) -> float:
@@ -116,7 +139,9 @@ def cost_plots(material: Material, folder: Path) -> list[Plot]:
     rows = material.ranked
     if len(rows) > 1:
         points = [(row["seconds"], row["value"], row["number"]) for row in rows]
-        found.append(_pareto(folder, "pareto_cost", points, ("seconds a trial", "min"), (material.metric, material.mode)))
+        found.append(
+            _pareto(folder, "pareto_cost", points, ("seconds a trial", "min"), (material.metric, material.mode))
+        )
     metrics = dict(material.asked.get("metrics") or {})
     if len(metrics) > 1:
         one, two = list(metrics.items())[:2]
@@ -137,7 +162,8 @@ def _pareto(
 
     def paint(axes: Any) -> None:
         rest = [point for at, point in enumerate(points) if at not in best]
-        axes.scatter([point[0] for point in rest], [point[1] for point in rest], s=18, color=BLUE, alpha=0.5,
+        size, alpha = (34, 0.85) if len(points) <= FEW else (18, 0.5)
+        axes.scatter([point[0] for point in rest], [point[1] for point in rest], s=size, color=BLUE, alpha=alpha,
                      linewidth=0, rasterized=len(rest) > MOST_SHAPES)  # fmt: skip
         ordered = sorted(points[at] for at in best)
         where = "post" if x[1] == "min" else "pre"
@@ -155,6 +181,8 @@ def _pareto(
         axes.margins(y=0.12)
         axes.set(xlabel=f"{x[0]} ({'lower' if x[1] == 'min' else 'higher'} is better)", ylabel=y[0])
         axes.set_title(f"{y[0]} and {x[0]}")
-        axes.legend(loc="best", fontsize=8)
+        _legend(axes)
 
-    return draw(folder, name, f"{y[0]} against {x[0]}; the points that none beats in both are joined.", paint, height=3.4)
+    return draw(
+        folder, name, f"{y[0]} against {x[0]}; the points that none beats in both are joined.", paint, height=3.4
+    )

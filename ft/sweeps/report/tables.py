@@ -1,7 +1,6 @@
 """``sweep.csv`` and, where pyarrow is installed, ``sweep.parquet``: one row a trial."""
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from ft.inference.tables import csv_table, parquet_table
