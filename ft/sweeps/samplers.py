@@ -10,6 +10,7 @@ nsga2    crosses the best of a generation; for several metrics. Deb et al. 2002,
 import hashlib
 import warnings
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 from optuna import Study
@@ -43,7 +44,7 @@ def make_sampler(name: str, *, trials: int, pruned: bool, conditions: bool, seed
                 seed=seed, n_startup_trials=blind, multivariate=True, group=conditions, constant_liar=True
             )
         if name == "gp":
-            return GPSampler(seed=seed, n_startup_trials=blind, warn_independent_sampling=False)
+            return Gp(seed=seed, n_startup_trials=blind, warn_independent_sampling=False)
         if name == "cmaes":
             return CmaEsSampler(seed=seed, warn_independent_sampling=False, consider_pruned_trials=pruned)
         if name == "nsga2":
@@ -54,6 +55,24 @@ def make_sampler(name: str, *, trials: int, pruned: bool, conditions: bool, seed
     if name == "cmaes":
         require_extra("cmaes", "sweep", "sweep.sampler=cmaes")
     return Reseeded(make, seed)
+
+
+class Gp(GPSampler):
+    """Without itself among the trials that run.
+
+    Optuna (5.0) takes a trial whose process was killed after its draw for another one, and keeps away from it.
+    """
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        others = copy(study)
+
+        def get_trials(*args: Any, **arguments: Any) -> list[FrozenTrial]:
+            return [each for each in study._get_trials(*args, **arguments) if each.number != trial.number]
+
+        others._get_trials = get_trials
+        return super().sample_relative(others, trial, search_space)
 
 
 class Nsga2(NSGAIISampler):
