@@ -118,8 +118,9 @@ def outermost(model: nn.Module, stage: Stage) -> Iterator[nn.Module]:
 def statistics_of_the_first(model: nn.Module, args: Any) -> None:
     """Gives all processes the first one's running statistics, before each forward pass, as DDP does."""
     del args
-    norms = [module for module in model.modules() if isinstance(module, _NormBase) and module.running_mean is not None]
-    statistics = [tensor for norm in norms for tensor in (norm.running_mean, norm.running_var)]
+    norms = [module for module in model.modules() if isinstance(module, _NormBase)]
+    both = [tensor for norm in norms for tensor in (norm.running_mean, norm.running_var)]
+    statistics = [tensor for tensor in both if tensor is not None]
     if not statistics:
         return
     # In one message, not in one for each layer.

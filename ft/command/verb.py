@@ -42,6 +42,8 @@ def run_verb(verb: Callable[[DictConfig], Any], config_name: str, *, lists: Sequ
     """
 
     def checked(config: DictConfig) -> Any:
+        # Here, and not before Hydra: a launcher's worker process gets this function alone.
+        keep_freed_memory()
         try:
             check_types(config, config_name)
             return verb(config)
@@ -55,7 +57,6 @@ def run_verb(verb: Callable[[DictConfig], Any], config_name: str, *, lists: Sequ
 
     sys.argv[1:] = bracketed(sys.argv[1:], lists)
     register()
-    keep_freed_memory()
     if {"--help", "-h"} & set(sys.argv[1:]):
         show_help(CONF, config_name)
     try:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.plugins import Plugins
@@ -15,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ft.errors import UserError
 from ft.job_folder import FAILED, JobFolder, Result
 from ft.sweeps.compose import Composer
-from ft.sweeps.isolated import run_isolated
+from ft.sweeps.isolated import job_word, run_all_isolated
 
 # Failures that another attempt would only repeat.
 CERTAIN = ("mistake", "not a number")
@@ -88,8 +87,7 @@ class Launch:
 
     def _run(self, folders: Sequence[JobFolder]) -> None:
         if self.isolate:
-            with ThreadPoolExecutor(self.parallel) as pool:
-                list(pool.map(run_isolated, folders))
+            run_all_isolated(folders, at_a_time=self.parallel, hydra=self.composer.of_hydra)
         elif self._in_this_process:
             for folder in folders:
                 self._run_here(folder)
@@ -120,11 +118,6 @@ class Launch:
             _ended(folder, RuntimeError(f"the run ended the process with {error.code!r}"), started)
         else:
             _ended(folder, returned._return_value, started)
-
-
-def job_word(folder: JobFolder) -> str:
-    """Tells a run which job it is."""
-    return f"sweep.job='{folder.path}'"
 
 
 def _ended(folder: JobFolder, returned: object, started: float) -> None:

@@ -73,3 +73,17 @@ def test_evaluation_shows_every_image_once_over_all_ranks():
     ranks = [positions(EvaluationBatchSampler(7, 2, rank=rank, world_size=3)) for rank in range(3)]
     assert sorted(chain(*(batch for rank in ranks for batch in rank))) == list(range(7))
     assert len(EvaluationBatchSampler(7, 2, rank=0, world_size=3)) == len(ranks[0])
+
+
+@pytest.mark.parametrize(("size", "batch_size", "world_size"), [(9, 4, 2), (5, 2, 2), (17, 4, 4), (3, 8, 3), (8, 4, 2)])
+def test_all_ranks_evaluate_equally_many_batches(size, batch_size, world_size):
+    ranks = [
+        positions(EvaluationBatchSampler(size, batch_size, rank=rank, world_size=world_size))
+        for rank in range(world_size)
+    ]
+    assert len({len(rank) for rank in ranks}) == 1
+    assert all(1 <= len(batch) <= batch_size for rank in ranks for batch in rank)
+    assert sorted(chain(*(batch for rank in ranks for batch in rank))) == list(range(size))
+    assert [len(chain_of) for chain_of in (list(chain(*rank)) for rank in ranks)] == [
+        len(range(rank, size, world_size)) for rank in range(world_size)
+    ]
