@@ -99,7 +99,9 @@ def build(
     cache = PrefixCache(cache_options(config, data, plugins, view, choice=choice), seed=config["seed"], budget=budget)
     module = build_module(config, model, task, data, plugins, recipe, cache)
     interrupt = StopBetweenBatches()
-    trainer, metrics, checkpoints = build_trainer(config, folder, task, plugins, [interrupt, EndInTime(budget), *callbacks])
+    trainer, metrics, checkpoints = build_trainer(
+        config, folder, task, plugins, [interrupt, EndInTime(budget), *callbacks]
+    )
     checkpoints.margin = recipe.margin
     refuse_with_shards(config, trainer, data, plugins, recipe)
     if module.optimizer_options.full_batch:

@@ -73,7 +73,7 @@ def header(run: "Run") -> None:
 def describe_recipe(recipe: Recipe, stages: Sequence[str]) -> str:
     """Its phases in one line: from which stage on the model is open, and for how long."""
     if not recipe.trains:
-        return f"{recipe.name}: the head is computed"
+        return f"{recipe.name}: the head is {'trained on stored features' if recipe.name == 'head' else 'computed'}"
     if len(recipe.phases) == 1:
         return recipe.name
     parts = [f"from {next(s for s in stages if s in phase.open)} {phase.epochs} epochs" for phase in recipe.phases]

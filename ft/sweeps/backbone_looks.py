@@ -108,22 +108,23 @@ def difference_error(one: JobFolder, other: JobFolder) -> float:
 
 def row(seen: Seen, *, chosen: bool = False) -> dict[str, Any]:
     """Of ``trials.json``."""
+    # The last look alone: several jobs of a trial are its seeds, whose spread is an error, and looks are no seeds.
     jobs = [
         {
             "key": look.folder.path.name,
             "seed": 0,
-            "run": None,
+            "run": "",
             "status": look.result.status,
             "why": look.result.why,
             "message": look.result.message,
             "value": look.result.value,
-            "metrics": {},
+            "metrics": dict(look.result.metrics),
             "seconds": look.result.seconds,
             "attempts": look.result.attempts,
             "together": look.result.together,
             "shared_seconds": look.result.shared_seconds,
         }
-        for look in seen.looks
+        for look in seen.looks[-1:]
     ]
     metrics = dict(seen.last.result.metrics) | {"stage": seen.last.stage} if seen.finished else {}
     if metrics and seen.milliseconds is not None:

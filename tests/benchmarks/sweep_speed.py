@@ -76,7 +76,7 @@ TRY_TASK = (
 )  # fmt: skip
 TRY_TRIALS = 6
 CACHES_OFF = ("cache=off", "data.decoded=off")
-PRUNING = ("sweep.pruner=asha",)
+PRUNING = ("sweep.pruner=asha", "+trainer.val_check_interval=0.2")
 
 
 def command(asked: argparse.Namespace, column: str, seed: int, folder: Path) -> list[str]:

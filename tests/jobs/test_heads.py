@@ -36,6 +36,7 @@ MEMBERS = {
     "norm": ("model.head.norm=layer", "recipe.head_training.steps=12"),
     "batch norm": ("model.head.norm=batch", "model.head.hidden=[6]"),
 }
+QUICK = ["random", "smoothed", "hidden"]
 
 
 class Heads:
@@ -77,8 +78,11 @@ def summary_of(folder: RunFolder) -> dict:
     return {key: value for key, value in content.items() if key not in ("seconds", "images_per_second")}
 
 
-def test_a_member_leaves_what_a_run_of_its_own_leaves(heads: Heads, train_run: Callable, pretrained: str):
-    for name, member in heads(MEMBERS).items():
+@pytest.mark.parametrize("names", [QUICK, pytest.param([*MEMBERS], marks=pytest.mark.full)], ids=["some", "all"])
+def test_a_member_leaves_what_a_run_of_its_own_leaves(
+    heads: Heads, train_run: Callable, pretrained: str, names: list[str]
+):
+    for name, member in heads({name: MEMBERS[name] for name in names}).items():
         alone = train_run(*HEAD, pretrained, *MEMBERS[name]).folder
         place = run_of(member)
         for which in ("best", "last"):
@@ -230,6 +234,7 @@ def test_a_member_is_evaluated_and_predicts_like_any_run(heads: Heads):
     )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("task", "kind"), [("multilabel", "labels"), ("regression", "values")])
 def test_other_tasks_have_heads_too(heads: Heads, task: str, kind: str):
     words = (f"task={task}", f"data.kind={kind}", "recipe.mixup=0.2")

@@ -1,0 +1,84 @@
+"""A process with everything imported that starts sweeps, each in a child that it kills at an exact moment.
+
+A line of JSON in, an exit code out. The moment is counted in changes of files: one opened for writing, moved, linked or
+removed, a folder made. Every way of leaving something half-done lies between two of them, and a kill repeats from seed
+to seed, however busy the machine is.
+"""
+
+import importlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink")
+
+
+def count_changes(below: str, *, kill_at: int | None) -> list[int]:
+    """Counts changes of files below a folder from now on; before one of them, the process is gone.
+
+    Args:
+        below: The folder.
+        kill_at: Which, from 1; ``None`` for none.
+
+    Returns:
+        A list of one number, which grows.
+    """
+    changes = [0]
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        written = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+        if (written or event in CHANGES) and str(args[0]).startswith(below):
+            changes[0] += 1
+            if changes[0] == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    return changes
+
+
+def sweep(words: list[str], folder: Path, kill_at: int | None) -> None:
+    """In a child: the sweep, and how many changes it has made."""
+    from ft.command.verb import run_verb
+    from ft.train import train
+
+    with (folder / "output.txt").open("a", encoding="utf-8") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    changes = count_changes(str(folder / "runs"), kill_at=kill_at)
+    sys.argv = ["ft.train", "-m", *words, f"runs_dir='{folder}/runs'"]
+    try:
+        run_verb(train, "train")
+    finally:
+        (folder / "changes.txt").write_text(str(changes[0]), encoding="utf-8")
+
+
+def main() -> None:
+    # What a sweep needs: each child would import it anew.
+    for name in ("optuna", "ft.jobs.dispatch", "ft.jobs.soup", "ft.model.timm_model", "ft.data.synthetic"):
+        importlib.import_module(name)
+
+    for line in sys.stdin:
+        asked = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            code = 0
+            try:
+                sweep(asked["words"], Path(asked["folder"]), asked["kill_at"])
+            except SystemExit as error:
+                code = error.code if isinstance(error.code, int) else 1
+            except BaseException:
+                import traceback
+
+                traceback.print_exc()
+                code = 1
+            sys.stdout.flush()
+            os._exit(code)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    main()
