@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ft.job_folder import FAILED, FINISHED
 from ft.run_folder import write_whole
@@ -42,7 +42,7 @@ def run_sweep(
         SystemExit: 3 where some trials failed, 1 where all did.
         KeyboardInterrupt: After Ctrl-C; the same command goes on.
     """
-    of_hydra = list(OmegaConf.to_container(config.hydra.overrides.hydra))  # pyright: ignore[reportArgumentType]
+    of_hydra = [str(word) for word in config.hydra.overrides.hydra]
     composer = Composer(context.config_loader, config.hydra.job.config_name, of_hydra)
     request = read_request(arguments, composer)
     folder = SweepFolder.named(request.name, runs_dir=request.runs_dir)

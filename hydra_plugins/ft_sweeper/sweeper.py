@@ -1,6 +1,7 @@
 """The sweeper that ``-m`` calls.
 
-Hydra imports every module of ``hydra_plugins`` whenever it starts, so that this one imports nothing before it is called.
+Hydra imports every module of ``hydra_plugins`` whenever it starts, so that this one imports nothing before it is
+called.
 """
 
 from typing import Any

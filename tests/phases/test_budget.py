@@ -6,11 +6,11 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
+from ft.duration import seconds_of
 from ft.errors import UserError
 from ft.fit import fit
 from ft.phases import frozen_pass
 from ft.phases.activation_store import CLOSING_SECONDS
-from ft.duration import seconds_of
 from ft.phases.budget import Budget
 from tests.conftest import weights_of
 
