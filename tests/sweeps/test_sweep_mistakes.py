@@ -49,10 +49,7 @@ BEFORE_ANY_RUN = {
     "budget": (["sweep.budget=soon", "seed=0,1"], ["sweep.budget", "soon"]),
     "mode": (["sweep.metrics={val/acc: maximum}", "seed=0,1"], ["sweep.metrics.val/acc", "max"]),
     "empty range": (["seed=range(3,3)"], ["seed", "range(3,3)", "empty"]),
-    "range that runs backwards": (["sweep.sampler=random", "seed=range(5,1)"], ["seed", "range(5,1)"]),
     "interval in a grid": (["optimizer.lr=interval(0.1,0.2)"], ["optimizer.lr", "sweep.sampler=tpe"]),
-    "interval of nothing": (["sweep.sampler=random", "optimizer.lr=interval(0.2,0.1)"], ["optimizer.lr", "0.2"]),
-    "logarithm of zero": (["sweep.sampler=random", "optimizer.lr=tag(log,interval(0,1))"], ["optimizer.lr", "above 0"]),
     "condition on nothing": (
         ["sweep.space={optimizer.lr: {range: 'choice(0.1, 0.2)', when: {optimzer: adam}}}", "optimizer=adam,sgd"],
         ["optimizer.lr", "optimzer"],
@@ -132,7 +129,8 @@ def test_a_sweep_that_another_process_works_on_is_left_alone(sweep: Sweep, tmp_p
     assert not (folder / "jobs").exists()
 
 
-def test_a_storage_that_another_process_holds_is_named(sweep: Sweep, tmp_path: Path):
+def test_a_storage_that_another_process_holds_is_named(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ft.sweeps.study.PATIENCE", 0.1)
     with sqlite3.connect(tmp_path / "studies.db", isolation_level=None) as held:
         held.execute("create table theirs (number)")
         held.execute("begin exclusive")
@@ -225,7 +223,7 @@ def test_a_run_whose_metric_is_no_number_has_failed(sweep: Sweep):
 
 def test_an_optuna_study_outlives_failures(sweep: Sweep, misfortune):
     misfortune({1: MemoryError("no more")})
-    swept = sweep("seed=0,1", "sweep.sampler=random", "sweep.trials=4", "sweep.retries=0")
+    swept = sweep("seed=0,1", "sweep.sampler=random", "sweep.trials=3", "sweep.retries=0")
     assert swept.code == 3
     assert {row["state"] for row in swept.rows} == {"finished", "failed"}
     for row in swept.rows:
@@ -244,12 +242,12 @@ def test_failed_runs_are_tried_again_by_the_same_command(sweep: Sweep, misfortun
 
 
 def test_when_every_trial_fails_the_reason_is_told_once(sweep: Sweep, misfortune):
-    misfortune(dict.fromkeys(range(4), RuntimeError("the plug was pulled")))
-    swept = sweep("seed=0,1,2,3", "sweep.retries=0")
+    misfortune(dict.fromkeys(range(3), RuntimeError("the plug was pulled")))
+    swept = sweep("seed=0,1,2", "sweep.retries=0")
     assert swept.code == 1
     assert {row["state"] for row in swept.rows} == {"failed"}
     said = swept.out + swept.err
     # With the first trial, and in the last line, which counts.
     assert said.count("the plug was pulled") == 2, said
-    assert "failed 4 times: the plug was pulled" in said
+    assert "failed 3 times: the plug was pulled" in said
     assert "Traceback" not in said
