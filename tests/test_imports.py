@@ -88,6 +88,7 @@ def test_imports_keep_to_the_rules(name: str, file: Path):
             "tasks",
             "run_folder",
             "job_folder",
+            "duration",
             "trial_storage",
             "plot",
             "errors",

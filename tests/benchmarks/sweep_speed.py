@@ -8,7 +8,7 @@
 DATA holds ``flowers5/{train,val}/<class>/*.jpg`` and ``flowers5/train800.txt``; PYTHON has what
 ``peers/optuna_sweeper/requirements.txt`` lists. A cell is one column with one seed, one process, its clock from the
 start of the process to its end, with a cache folder of its own that is empty at first. Nothing else may run beside it.
-About an hour for each of the peer's cells on 2 cores. A finished cell is written to OUT (JSON lines) at once; a second
+About 35 minutes for each of the peer's cells on 2 cores. A finished cell is written to OUT (JSON lines) at once; a second
 call goes on with what is missing. The peer cannot go on inside a cell: one that was killed is shown as what its
 finished trials extrapolate to (~), until it is measured again from the beginning.
 
@@ -29,6 +29,14 @@ be slower, and not by its own fault. Both samplers are Optuna's TPE with 10 rand
                     stages compute and opens the rest in phases: not the same computation, and no part of the bar.
                     The row says what a user who names no recipe gets for the same question in the same 3 epochs; in so
                     few it opens 3/8 of the backbone, so "full depth" it is not.
+
+In ``ours`` hopeless trials end inside their first epoch, because there are five validations in each: the peer has one,
+as five would cost it a third more time and change nothing of what it does. Validating does not change the training (the
+values at the end of each epoch are the same to the last digit), but it offers more checkpoints to choose the best from.
+A random head starts at chance and a one-cycle schedule starts slowly: after a fifth of an epoch such a trial says more
+about how soon it learns than about how far it will come. ``--head solved``, for another OUT, gives every column the
+best linear head to start from (Kumar et al. 2022, https://arxiv.org/abs/2202.10054): the same task in all columns too.
+``--pruning`` takes other words than PRUNING; both are in every row that is written.
 
 A bar on the time alone would be met by looking at nothing, hence the second: the best validation accuracy must not be
 lower by more than 0.3 point. It is a maximum over 24 noisy trials on some 600 images (one image is 0.16 point): compare
@@ -84,10 +92,17 @@ def command(asked: argparse.Namespace, column: str, seed: int, folder: Path) -> 
     data = asked.data / "flowers5"
     real = ("data=folder", f"data.root='{data}'", f"data.subset_file='{data / 'train800.txt'}'", *TASK)
     recipe = "recipe=auto" if column == "ours_auto" else "recipe=full"
-    common = [*(TRY_TASK if asked.tiny else real), *SPACE, recipe, f"seed={seed}", f"runs_dir='{folder / 'runs'}'"]
+    common = [
+        *(TRY_TASK if asked.tiny else real),
+        *SPACE,
+        recipe,
+        f"model.head_init={asked.head}",
+        f"seed={seed}",
+        f"runs_dir='{folder / 'runs'}'",
+    ]
     if column.startswith("ours"):
         own = ["sweep.sampler=tpe", f"sweep.trials={trials_of(asked)}", "sweep.name=cell", "sweep.report=false"]
-        return [sys.executable, "-m", "ft.train", "-m", *common, *own, *PRUNING]
+        return [sys.executable, "-m", "ft.train", "-m", *common, *own, *asked.pruning]
     count = min(asked.peer_trials or TRIALS, trials_of(asked))
     peer = optuna_sweeper.arguments(trials=count, seed=seed, record=folder / "record")
     caches = CACHES_OFF if column == "optuna" else ()
@@ -138,7 +153,7 @@ def measured(asked: argparse.Namespace, column: str, seed: int, seconds: float |
     best = max(trial["value"] for trial in ended if trial["state"] == "finished")
     return {
         "column": column, "seed": seed, "seconds": round(seconds, 1), "best": best, "extrapolated": not whole,
-        "trials": ended,
+        "head": asked.head, "pruning": asked.pruning if column.startswith("ours") else [], "trials": ended,
     }  # fmt: skip
 
 
@@ -223,6 +238,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--columns", nargs="+", default=list(TITLES), choices=list(TITLES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--peer-trials", type=int, default=0, help="only so many of the peer's 24, extrapolated")
+    parser.add_argument("--head", default="random", choices=["random", "solved"], help="of every column")
+    parser.add_argument("--pruning", nargs="+", default=list(PRUNING), help="of ours")
     parser.add_argument("--try", dest="tiny", action="store_true", help="tiny sizes, with another OUT")
     parser.add_argument("--force", action="store_true", help="although the machine is not quiet")
     parser.add_argument("--table", action="store_true", help="only print what is there")
@@ -237,7 +254,7 @@ def main() -> None:
         if not asked.peer_python and any(column.startswith("optuna") for column, _ in todo):
             raise SystemExit("--peer-python is missing: see peers/optuna_sweeper/requirements.txt")
         share = (asked.peer_trials or TRIALS) / TRIALS
-        minutes = sum(15 if column.startswith("ours") else 60 * share for column, _ in todo)
+        minutes = sum(15 if column.startswith("ours") else 35 * share for column, _ in todo)
         print(f"{len(todo)} cells to run: about {2 if asked.tiny else minutes:.0f} minutes on 2 cores", flush=True)
         for column, seed in todo:
             if not (asked.force or asked.tiny):
