@@ -36,7 +36,7 @@ def run_isolated(folder: JobFolder, *, python: str = sys.executable, hydra: Sequ
     Args:
         folder: Of the job.
         python: The interpreter.
-        hydra: Overrides of Hydra's own keys, such as ``hydra.searchpath``.
+        hydra: The sweep's overrides of Hydra's own keys.
 
     Raises:
         KeyboardInterrupt: After Ctrl-C or SIGTERM, here or in the job, once its process has ended.
@@ -56,12 +56,22 @@ def run_all_isolated(
 
     def run(folder: JobFolder) -> None:
         if not processes.asked:
-            _run(folder, processes, [python, "-m", "ft.train", *hydra, *folder.job().overrides, job_word(folder)])
+            _run(folder, processes, [python, *words(folder, hydra)])
 
     with processes.forwarding(), ThreadPoolExecutor(at_a_time) as pool:
         list(pool.map(run, folders))
     if processes.asked:
         raise KeyboardInterrupt
+
+
+def words(folder: JobFolder, hydra: Sequence[str]) -> list[str]:
+    """What a job's process is called with.
+
+    Of Hydra's own keys only where configs are. The others are the sweep's: with its ``hydra.mode`` the job would be a
+    sweep too, and its jobs likewise.
+    """
+    where = [word for word in hydra if word.startswith("hydra.searchpath=")]
+    return ["-m", "ft.train", "hydra.mode=RUN", *where, *folder.job().overrides, job_word(folder)]
 
 
 def job_word(folder: JobFolder) -> str:

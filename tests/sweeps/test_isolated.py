@@ -47,9 +47,13 @@ def script(tmp_path: Path) -> Callable[[str], str]:
 
 def test_a_job_that_ends_well_has_the_result_it_wrote(new_job, script):
     folder = new_job("a", "seed=3")
-    run_isolated(folder, python=script("print(sys.argv[1:-1], flush=True)\n" + RESULT), hydra=["hydra.verbose=false"])
+    run_isolated(
+        folder,
+        python=script("print(sys.argv[1:-1], flush=True)\n" + RESULT),
+        hydra=["hydra.mode=MULTIRUN", "hydra.searchpath=[a]"],
+    )
     assert folder.result() == Result(FINISHED, value=0.5)
-    assert folder.output.read_text() == "['-m', 'ft.train', 'hydra.verbose=false', 'seed=3']\n"
+    assert folder.output.read_text() == "['-m', 'ft.train', 'hydra.mode=RUN', 'hydra.searchpath=[a]', 'seed=3']\n"
 
 
 @pytest.mark.parametrize(
