@@ -8,8 +8,8 @@
 DATA holds ``flowers5/{train,val}/<class>/*.jpg`` and ``flowers5/train800.txt``; PYTHON has what
 ``peers/optuna_sweeper/requirements.txt`` lists. A cell is one column with one seed, one process, its clock from the
 start of the process to its end, with a cache folder of its own that is empty at first. Nothing else may run beside it.
-About 35 minutes for each of the peer's cells on 2 cores. A finished cell is written to OUT (JSON lines) at once; a second
-call goes on with what is missing. The peer cannot go on inside a cell: one that was killed is shown as what its
+About 35 minutes for each of the peer's cells on 2 cores. A finished cell is written to OUT (JSON lines) at once; a
+second call goes on with what is missing. The peer cannot go on inside a cell: one that was killed is shown as what its
 finished trials extrapolate to (~), until it is measured again from the beginning.
 
 What is compared, and why it is fair:
@@ -20,7 +20,8 @@ number of trials, the same seed of the sampler, the same test of what was found:
 images, of the best checkpoint of the best trial that ran to its end. In every column a trial is in the process of the
 sweep, so that nobody pays the imports again, and none tests or writes a report. What a trial does alone, measuring
 precision, threads and workers included (``trainer.autotune``), is in every column as well: without it the peer would
-be slower, and not by its own fault. Both samplers are Optuna's TPE with 10 random trials first.
+be slower, and not by its own fault. Both samplers are Optuna's TPE as each tool
+sets it up: 10 random trials first and one parameter at a time there, 8 and all parameters together here.
 
     optuna          the peer, cache=off data.decoded=off: the bar. It has no pruner; every trial has all its epochs.
     optuna_cached   the peer, with our stored images and activations: what the caches do without the sweeper
@@ -34,8 +35,8 @@ In ``ours`` hopeless trials end inside their first epoch, because there are five
 as five would cost it a third more time and change nothing of what it does. Validating does not change the training (the
 values at the end of each epoch are the same to the last digit), but it offers more checkpoints to choose the best from.
 A random head starts at chance and a one-cycle schedule starts slowly: after a fifth of an epoch such a trial says more
-about how soon it learns than about how far it will come. ``--head solved``, for another OUT, gives every column the
-best linear head to start from (Kumar et al. 2022, https://arxiv.org/abs/2202.10054): the same task in all columns too.
+about how soon it learns than about how far it will come. ``--head solved``, for another OUT, gives every column at full
+depth the best linear head to start from (Kumar et al. 2022, https://arxiv.org/abs/2202.10054): again the same task.
 ``--pruning`` takes other words than PRUNING; both are in every row that is written.
 
 A bar on the time alone would be met by looking at nothing, hence the second: the best validation accuracy must not be
@@ -91,12 +92,11 @@ def command(asked: argparse.Namespace, column: str, seed: int, folder: Path) -> 
     """The process of a cell."""
     data = asked.data / "flowers5"
     real = ("data=folder", f"data.root='{data}'", f"data.subset_file='{data / 'train800.txt'}'", *TASK)
-    recipe = "recipe=auto" if column == "ours_auto" else "recipe=full"
+    recipe = ("recipe=auto",) if column == "ours_auto" else ("recipe=full", f"model.head_init={asked.head}")
     common = [
         *(TRY_TASK if asked.tiny else real),
         *SPACE,
-        recipe,
-        f"model.head_init={asked.head}",
+        *recipe,
         f"seed={seed}",
         f"runs_dir='{folder / 'runs'}'",
     ]
@@ -238,7 +238,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--columns", nargs="+", default=list(TITLES), choices=list(TITLES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--peer-trials", type=int, default=0, help="only so many of the peer's 24, extrapolated")
-    parser.add_argument("--head", default="random", choices=["random", "solved"], help="of every column")
+    parser.add_argument("--head", default="random", choices=["random", "solved"], help="where the recipe is full")
     parser.add_argument("--pruning", nargs="+", default=list(PRUNING), help="of ours")
     parser.add_argument("--try", dest="tiny", action="store_true", help="tiny sizes, with another OUT")
     parser.add_argument("--force", action="store_true", help="although the machine is not quiet")
