@@ -104,6 +104,16 @@ def test_wherever_two_runs_are_they_come_to_the_same(tmp_path):
 
 
 @pytest.mark.full
+def test_two_isolated_runs_of_two_processes_each_come_to_the_same(tmp_path):
+    one = sweep(tmp_path / "one", "trainer=cpu", "sweep.isolate=true", "optimizer=sgd")
+    two = sweep(tmp_path / "two", "trainer=fsdp", "trainer.accelerator=cpu", "data.batch_size=4", "optimizer=sgd")
+    assert [trial["state"] for trial in (*one, *two)] == ["finished"] * 4
+    for alone, divided in zip(one, two, strict=True):
+        # Batches of each process have statistics of their own.
+        assert divided["metrics"]["val/loss"] == pytest.approx(alone["metrics"]["val/loss"], abs=0.1)
+
+
+@pytest.mark.full
 def test_two_runs_on_a_ray_cluster_of_this_machine(tmp_path):
     needs("ray")
     assert_same(sweep(tmp_path / "local"), sweep(tmp_path / "ray", "launcher=ray", "sweep.parallel=2"))
