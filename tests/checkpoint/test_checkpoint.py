@@ -10,7 +10,7 @@ from torch import nn
 from ft.checkpoint.keep import KeepCheckpoints
 from ft.checkpoint.load import load, load_weights
 from ft.checkpoint.manifest import MANIFEST, STATE, WEIGHTS, verify
-from ft.checkpoint.save import save
+from ft.checkpoint.save import link, save
 from ft.errors import UserError
 from ft.fit import fit
 
@@ -49,6 +49,23 @@ def test_a_newer_one_replaces_it_whole_and_leaves_nothing_behind(tmp_path):
     save({**content(), "epoch": 5}, tmp_path / "last")
     assert load(tmp_path / "last")["epoch"] == 5
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_second_name_is_the_same_checkpoint_until_one_is_replaced(tmp_path, monkeypatch, has_links):
+    def refuse(source, target, **options):
+        raise OSError("no hard links here")
+
+    if not has_links:
+        monkeypatch.setattr("os.link", refuse)
+    save(content(), tmp_path / "best")
+    save({**content(), "epoch": 1}, tmp_path / "last")
+    link(tmp_path / "best", tmp_path / "last")
+    assert load(tmp_path / "last")["epoch"] == 4
+    assert ((tmp_path / "last" / WEIGHTS).stat().st_nlink == 2) is has_links
+    save({**content(), "epoch": 5}, tmp_path / "last")
+    assert (load(tmp_path / "best")["epoch"], load(tmp_path / "last")["epoch"]) == (4, 5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "last"]
 
 
 @pytest.mark.parametrize("file", [WEIGHTS, STATE])

@@ -147,3 +147,20 @@ def test_a_task_without_soft_targets_is_trained_unblended(build_run, pretrained)
     )
     fit(run, started=0.0)
     assert run.trainer.global_step > 0
+
+
+def test_the_head_alone_is_trained_and_everything_else_stays(train_run, pretrained):
+    options = (pretrained, "recipe=head", "trainer.max_epochs=null", "recipe.head_training.steps=20")
+    run = train_run(*options)
+    before = run.module.model.backbone.state_dict()
+    other = train_run(*options, "recipe.head_training.lr=0.1")
+    assert run.module.watched_first is not None
+    # A linear head too: with recipe=linear the rate would have no say.
+    assert not torch.equal(run.module.model.head.fc.weight, other.module.model.head.fc.weight)
+    for name, value in other.module.model.backbone.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_a_way_to_begin_that_recipe_head_does_not_know_is_refused(build_run, pretrained):
+    with pytest.raises(UserError, match=r"recipe.head_init=ridge is not a choice"):
+        build_run(pretrained, "recipe=head", "recipe.head_init=ridge")
