@@ -1,5 +1,6 @@
 """Every choice of every group composes, and its YAML is short, commented, and names something real."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ def choices() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("group", "choice"), choices())
 def test_every_choice_composes_and_names_something_real(group: str, choice: str):
+    if (group, choice) == ("launcher", "ray") and find_spec("hydra_plugins.hydra_ray_launcher") is None:
+        pytest.skip("the extra ray is not installed")
     override = f"{group}=[{choice}]" if group in LISTS else f"{group}={choice}"
     overrides = [override]
     if group == "data_optimizer":  # chosen by the data set and the optimizer together
@@ -34,7 +37,9 @@ def test_every_choice_composes_and_names_something_real(group: str, choice: str)
 @pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_every_choice_is_short_and_says_what_it_is(file: Path):
     lines = file.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= (40 if file.parent.name == "experiment" else 22)
+    # A cluster has many settings, and each is one line.
+    most = {"experiment": 40, "launcher": 30}.get(file.parent.name, 22)
+    assert len(lines) <= most
     assert any(line.startswith("# ") and not line.startswith("# @package") for line in lines[:2])
 
 

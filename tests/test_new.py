@@ -48,7 +48,8 @@ def test_it_has_a_name_a_readme_and_a_record_of_its_own(fork):
     project = tomllib.loads(text)
     assert (project["project"]["name"], project["project"]["version"]) == (NAME, "0.1.0")
     assert (
-        f"{NAME}[tensorboard,report,doctor,export,serve,parquet]" in project["project"]["optional-dependencies"]["dev"]
+        f"{NAME}[tensorboard,report,doctor,export,serve,parquet,sweep,joblib,slurm]"
+        in project["project"]["optional-dependencies"]["dev"]
     )
     record = {"name": TEMPLATE, "version": ft.__version__, "sha256": tree_hash(fork / "ft")}
     assert project["tool"]["ft"]["template"] == record

@@ -11,7 +11,7 @@ from tests.conftest import composed
 ROOT = Path(__file__).parent.parent
 COMMAND = re.compile(r"python -m ft\.(train|evaluate|report|predict|export|serve|compare|doctor)((?: [^\n#|`&(]*)?)")
 # What the reader is told to make first.
-TO_BE_MADE = ("my_technique", "label_noise", "birds")
+TO_BE_MADE = ("my_technique", "label_noise", "birds", "best_of")
 
 
 def commands() -> list[tuple[str, str]]:
