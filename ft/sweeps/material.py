@@ -63,6 +63,11 @@ class Material:
         """The metric without its split, as ``ft.scoring`` knows it."""
         return self.metric.rpartition("/")[2]
 
+    @property
+    def is_of_backbones(self) -> bool:
+        """Whether trials are candidates that were looked at, without training."""
+        return self.asked.get("method") == "backbones"
+
     @cached_property
     def ranked(self) -> list[Row]:
         """Trials that can be ranked, the best first."""
@@ -107,6 +112,8 @@ class Material:
 
     def name_of(self, row: Row) -> str:
         """What a sentence calls a trial: the value of the only parameter that varies, else its number."""
+        if self.is_of_backbones:
+            return value_in_words(next(iter(row["params"].values())))
         value = row["params"].get(self.varied[0]) if len(self.varied) == 1 else None
         return f"trial {row['number']}" if value is None else value_in_words(value)
 

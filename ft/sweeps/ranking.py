@@ -17,12 +17,23 @@ def has_value(row: Row) -> bool:
 def best_first(rows: Sequence[Row], mode: str) -> list[Row]:
     """The trials that can be ranked; of equal ones the earlier first.
 
+    Of backbones, the one that was chosen is the first though another may have the better value at a higher cost; and
+    those that were looked at more closely come before the others, whose values are of other images.
+
     Args:
         rows: Of ``trials.json``.
         mode: ``max`` or ``min``.
     """
     sign = -1 if mode == "max" else 1
-    return sorted(filter(has_value, rows), key=lambda row: (sign * row["value"], row["number"]))
+    return sorted(
+        filter(has_value, rows),
+        key=lambda row: (
+            not row.get("chosen", False),
+            -row["metrics"].get("stage", 0),
+            sign * row["value"],
+            row["number"],
+        ),
+    )
 
 
 def reason(row: Row) -> str:

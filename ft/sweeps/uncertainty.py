@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from ft.job_folder import FINISHED
@@ -18,6 +19,8 @@ from ft.sweeps.material import Material, Row
 SEEDS, IMAGES = "seeds", "images"
 # Of one seed a trial, so many have an interval: each takes a thousand resamples.
 MOST_RESAMPLED = 50
+# What a candidate of ``sweep=backbones`` says itself, over the images that its head has not seen.
+STANDARD_ERROR = "cv/se"
 # Metrics that lie between 0 and 1, and their intervals with them.
 SHARES = frozenset({"acc", "top5", "f1", "f1_tuned", "auroc", "map", "exact", "exact_tuned"})
 
@@ -57,6 +60,9 @@ def over_seeds(values: Sequence[float], *, share: bool) -> Interval:
 def uncertainty(material: Material, row: Row) -> Uncertainty | None:
     """How sure the value of a trial with one is; ``None`` where that cannot be said."""
     values = seed_values(row)
+    if STANDARD_ERROR in row["metrics"]:
+        half = float(norm.ppf((1 + LEVEL) / 2)) * row["metrics"][STANDARD_ERROR]
+        return Uncertainty(Interval(row["value"], row["value"] - half, row["value"] + half), IMAGES)
     if len(values) > 1:
         return Uncertainty(over_seeds(values, share=material.measure in SHARES), SEEDS)
     for stored in material.predictions(row).values():

@@ -1,5 +1,6 @@
 """Everything the page shows, in words and figures."""
 
+import base64
 import json
 from collections import Counter
 from pathlib import Path
@@ -17,13 +18,15 @@ from ft.sweeps.report.parallel import parallel_plot
 from ft.sweeps.report.pictures import cost_plots, curve_plots, slice_plots
 from ft.sweeps.report.rivals import MOST_RIVALS, rivals
 from ft.sweeps.report.saved import saved, total
-from ft.sweeps.uncertainty import MOST_RESAMPLED, SEEDS, Uncertainty, seed_values, spread, uncertainties
+from ft.sweeps.uncertainty import IMAGES, MOST_RESAMPLED, SEEDS, Uncertainty, seed_values, spread, uncertainties
 from ft.sweeps.words import value_in_words
 
 # Told in per cent; the others as they are.
 PER_CENT = frozenset({"acc", "top5", "exact", "exact_tuned"})
 # Of a run's summary, what no leaderboard needs a column for.
 BOOKKEEPING = frozenset({"best_epoch", "epochs", "seconds", "images_per_second", "bad_images"})
+# Share of a value, from which on two of them are told to differ.
+NOTICEABLE = 1e-4
 # Beyond them, a table is wider than anybody reads; sweep.csv has all.
 MOST_METRICS = 4
 
@@ -53,16 +56,18 @@ def content(material: Material, plots: Path, files: list[str]) -> dict[str, Any]
         "keys": [(key, material.names[key]) for key in material.keys],
         "shown_metrics": _metrics(material),
         "leaders": [_leader(material, row, place, sure) for place, row in enumerate(_ordered(material))],
-        "interval_note": _interval_note(sure),
+        "interval_note": _interval_note(material, sure),
+        "precision_note": _precision_note(material, sure),
         "soup": _soup(material),
+        "picture": _picture(material),
         "rivals": [_rival(material, each) for each in compared],
         "more_rivals": max(0, len(material.ranked) - 1 - MOST_RIVALS),
         "failures": Counter(reason(row) for row in material.rows if row["state"] == FAILED).most_common(),
         "curves": curve_plots(material, plots),
-        "parallel": parallel_plot(material, keys, plots),
+        "parallel": [] if material.is_of_backbones else parallel_plot(material, keys, plots),
         "importance": importance_plot(material, found, plots),
         "why_no_importance": found.why_not,
-        "slices": slice_plots(material, keys, plots),
+        "slices": [] if material.is_of_backbones else slice_plots(material, keys, plots),
         "costs": cost_plots(material, plots),
         "cost_facts": _cost(material),
         "saved": [(each.title, duration_in_words(each.seconds), each.how) for each in gains],
@@ -158,7 +163,9 @@ def _leader(material: Material, row: Row, place: int, sure: dict[int, Uncertaint
     }  # fmt: skip
 
 
-def _interval_note(sure: dict[int, Uncertainty]) -> str:
+def _interval_note(material: Material, sure: dict[int, Uncertainty]) -> str:
+    if material.is_of_backbones:
+        return "Intervals of 95 % from the standard error over the held-out images."
     kinds = {each.over for each in sure.values()}
     told = []
     if SEEDS in kinds:
@@ -166,6 +173,26 @@ def _interval_note(sure: dict[int, Uncertainty]) -> str:
     if kinds - {SEEDS}:
         told.append(f"over the validation images where there is one seed (bootstrap; the best {MOST_RESAMPLED} trials)")
     return f"Intervals of 95 % {' and '.join(told)}." if told else ""
+
+
+def _precision_note(material: Material, sure: dict[int, Uncertainty]) -> str:
+    """Where training has scored stored features in half precision, whole images say something slightly different."""
+    apart = [
+        abs(sure[row["number"]].interval.value - row["value"])
+        for row in material.ranked
+        if row["number"] in sure and sure[row["number"]].over == IMAGES
+    ]
+    most = max(apart, default=0.0)
+    if most < NOTICEABLE * max(abs(row["value"]) for row in material.ranked or [{"value": 1.0}]):
+        return ""
+    return (
+        f"Intervals and tests are of the stored predictions, which whole images went through; the values are those of "
+        f"training, whose stored features are rounded. The two differ by up to {_apart(material, most)}."
+    )
+
+
+def _apart(material: Material, difference: float) -> str:
+    return f"{100 * difference:.2f} points" if material.measure in PER_CENT else f"{difference:.3g}"
 
 
 def _rival(material: Material, rival: Any) -> dict[str, Any]:
@@ -206,6 +233,14 @@ def _soup(material: Material) -> dict[str, Any] | None:
     gap = "" if value is None or not material.ranked else abs(value - material.ranked[0]["value"])
     return {"value": value, "told": told, "gap": gap, "kept": len(found["kept"]) if isinstance(found["kept"], list)
             else found["kept"], "members": len(found["members"]), "run": found.get("run") or ""}  # fmt: skip
+
+
+def _picture(material: Material) -> str:
+    """Of ``sweep=backbones``: the metric against the cost; empty where there is none."""
+    file = material.folder / "backbones.png"
+    if not material.is_of_backbones or not file.is_file():
+        return ""
+    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
 def _cost(material: Material) -> dict[str, str]:

@@ -15,6 +15,8 @@ def decision(material: Material, rivals: Sequence[Rival]) -> str:
     if not material.ranked:
         running = any(row["state"] == RUNNING for row in material.rows)
         return "No trial has finished yet." if running else "No trial has finished: there is nothing to choose from."
+    if material.is_of_backbones:
+        return _of_backbones(material)
     best = _with_its_words(material)
     so_far = "So far, " if any(row["state"] == RUNNING for row in material.rows) else ""
     begin = f"{so_far}{best}" if so_far else best.replace("trial ", "Trial ", 1) if best.startswith("trial ") else best
@@ -33,6 +35,19 @@ def decision(material: Material, rivals: Sequence[Rival]) -> str:
     if unknown and not tied and not behind:
         parts.append("the others cannot be compared with it")
     return f"{begin} is best; {'; '.join(parts)}."
+
+
+def _of_backbones(material: Material) -> str:
+    """The candidate that was chosen, which need not be the one with the best value."""
+    chosen = material.ranked[0]
+    name = material.name_of(chosen)
+    if not chosen.get("chosen"):
+        return f"So far, {name} is best."
+    alike = [row for row in material.ranked if row["metrics"].get("stage") == chosen["metrics"].get("stage")]
+    best = (max if material.mode == "max" else min)(alike, key=lambda row: row["value"])
+    if best["value"] == chosen["value"]:
+        return f"{name} is best on frozen features, and is chosen."
+    return f"{name} is chosen: these images cannot tell it from {material.name_of(best)}, the best, which costs more."
 
 
 def _with_its_words(material: Material) -> str:

@@ -37,8 +37,7 @@ class Rival:
 
     Attributes:
         row: The other one.
-        difference: The best one's value minus the other's, with its interval of 95 %; ``None`` where nothing can be
-            compared.
+        difference: How far the best one is ahead, with its interval of 95 %; ``None`` where nothing can be compared.
         test: Which one.
         p: Two-sided.
         p_holm: Corrected for the number of comparisons.
@@ -56,12 +55,14 @@ class Rival:
 
     @property
     def differs(self) -> bool:
-        return self.difference is not None and self.p_holm < ALPHA
+        return self.difference is not None and self.p_holm < ALPHA and self.difference.value > 0
 
 
 def rivals(material: Material) -> list[Rival]:
-    """The best trial against each of the next ones; empty where there are not two."""
-    if len(material.ranked) < 2:
+    """The best trial against each of the next ones; empty where there are not two, and of backbones, which tell it
+    themselves.
+    """
+    if len(material.ranked) < 2 or material.is_of_backbones:
         return []
     best, *others = material.ranked[: MOST_RIVALS + 1]
     of_best = material.predictions(best)
@@ -72,11 +73,13 @@ def rivals(material: Material) -> list[Rival]:
 
 
 def _against(material: Material, best: Row, of_best: Mapping[int, Predictions], other: Row) -> Rival:
-    by_seed = _differences(best, other)
+    # What is ahead has more of the metric, or less where lower is better.
+    order = (best, other) if material.mode == "max" else (other, best)
     of_other = material.predictions(other)
     seeds = sorted(set(of_best) & set(of_other))
     known = bool(seeds) and material.measure in metrics_of(of_best[seeds[0]])
     if not known:
+        by_seed = _differences(*order)
         if len(by_seed) < 2:
             return Rival(other, None, why_not=_why_not(material, seeds))
         return Rival(other, *_by_variance(by_seed, over_images=0.0, num_images=1), num_images=0)
@@ -88,26 +91,31 @@ def _against(material: Material, best: Row, of_best: Mapping[int, Predictions], 
         )  # fmt: skip
     except UserError as error:
         return Rival(other, None, why_not=str(error).splitlines()[0].removeprefix("runs: "))
-    pairs = [tuple(ordered[f"trial {row['number']}, seed {seed}"] for row in (best, other)) for seed in seeds]
-    moved = _moved(pairs, material.measure)
+    pairs = [tuple(ordered[f"trial {row['number']}, seed {seed}"] for row in order) for seed in seeds]
+    observed, moved = _observed(pairs, material.measure), _moved(pairs, material.measure)
     num_images = len(pairs[0][0])
     if len(seeds) > 1:
-        chosen = [by_seed[seed] for seed in seeds]
-        tested = _by_variance(dict(enumerate(chosen)), over_images=float(np.nanvar(moved)), num_images=num_images)
+        tested = _by_variance(observed, over_images=float(np.nanvar(moved)), num_images=num_images)
         return Rival(other, *tested, num_images=num_images)
-    difference = Interval(by_seed[seeds[0]], *percentiles(moved))
+    difference = Interval(observed[0], *percentiles(moved))
     counts = discordant(*pairs[0]) if material.measure == "acc" else None
     if counts is None:
         return Rival(other, difference, BOOTSTRAP, two_sided_p(moved), num_images=num_images)
     return Rival(other, difference, MCNEMAR, mcnemar_p(*counts), num_images=num_images)
 
 
-def _differences(best: Row, other: Row) -> dict[int, float]:
-    """Of the values, for each seed that both have."""
+def _differences(best: Row, other: Row) -> list[float]:
+    """Of the values, one for each seed that both have."""
     first, second = (
         {job["seed"]: job["value"] for job in row["jobs"] if job["value"] is not None} for row in (best, other)
     )
-    return {seed: first[seed] - second[seed] for seed in first if seed in second}
+    return [first[seed] - second[seed] for seed in first if seed in second]
+
+
+def _observed(pairs: Sequence[tuple[Predictions, ...]], measure: str) -> list[float]:
+    """The differences themselves, one a seed, of what is stored: that is what the test is about."""
+    values = [[float(metrics_of(each)[measure](np.ones((len(each), 1)))[0]) for each in pair] for pair in pairs]
+    return [first - second for first, second in values]
 
 
 def _moved(pairs: Sequence[tuple[Predictions, ...]], measure: str) -> np.ndarray:
@@ -122,15 +130,17 @@ def _moved(pairs: Sequence[tuple[Predictions, ...]], measure: str) -> np.ndarray
     return np.concatenate(parts)
 
 
-def _by_variance(by_seed: Mapping[int, float], *, over_images: float, num_images: int) -> tuple[Interval, str, float]:
+def _by_variance(
+    differences: Sequence[float], *, over_images: float, num_images: int
+) -> tuple[Interval, str, float]:
     """The difference with its interval, the name of the test, and its p-value.
 
     Args:
-        by_seed: A difference a seed, at least two.
+        differences: One a seed, at least two.
         over_images: Variance of their mean over the images; 0 where it is not known.
         num_images: Those it is over.
     """
-    values = np.array(list(by_seed.values()))
+    values = np.array(differences)
     mean, over_seeds = float(values.mean()), float(values.var(ddof=1) / len(values))
     variance = over_images + over_seeds
     name = BOTH if over_images else SEEDS
