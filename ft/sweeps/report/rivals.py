@@ -130,9 +130,7 @@ def _moved(pairs: Sequence[tuple[Predictions, ...]], measure: str) -> np.ndarray
     return np.concatenate(parts)
 
 
-def _by_variance(
-    differences: Sequence[float], *, over_images: float, num_images: int
-) -> tuple[Interval, str, float]:
+def _by_variance(differences: Sequence[float], *, over_images: float, num_images: int) -> tuple[Interval, str, float]:
     """The difference with its interval, the name of the test, and its p-value.
 
     Args:
