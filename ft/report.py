@@ -23,7 +23,7 @@ def report(config: "DictConfig") -> str:
         from ft.sweeps.report import sweep_asked_for
         from ft.sweeps.report import write_report as write_sweep_report
 
-    sweep = sweep_asked_for(run=config.run, sweep=config.sweep, runs_dir=config.runs_dir)
+    sweep = sweep_asked_for(run=config.run, sweep=config.sweep_name, runs_dir=config.runs_dir)
     page = write_report(build_report(config)) if sweep is None else write_sweep_report(sweep)
     console().print(f"report {page}", soft_wrap=True, markup=False)
     return str(page)
@@ -41,7 +41,7 @@ def report_or_warn(run: str) -> None:
 
     config: Any = OmegaConf.load(CONF / "report.yaml")
     config.pop("defaults")
-    config.run = run
+    config.run, config.sweep_name = run, None
     try:
         report(config)
     except Exception as error:

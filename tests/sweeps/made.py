@@ -12,6 +12,7 @@ import yaml
 from ft.inference.predictions import Predictions
 from ft.inference.reading import Reading
 from ft.job_folder import FAILED, FINISHED, PRUNED, Job, JobFolder, Result
+from ft.sweeps.overrides import as_overrides
 
 IMAGES = 425
 SPACE = {
@@ -91,7 +92,7 @@ def _job(
     key = f"{number:04x}{seed:08x}"
     place = f"runs/{number:03d}_{key}"
     head = {"key": key, "seed": seed, "run": place}
-    words = [*overrides, *(f"{name}={value}" for name, value in params.items()), f"seed={seed}"]
+    words = [*overrides, *as_overrides(params), f"seed={seed}"]
     job = JobFolder(folder / "jobs" / key)
     job.ask(Job("run", key, run=str(folder / place), overrides=tuple(words)), "{}\n")
     if state in ("running", "interrupted"):
