@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import random
+import shutil
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -28,6 +29,7 @@ from ft.sweeps.report.saved import saved
 from ft.sweeps.report.tables import write_tables
 from ft.sweeps.uncertainty import IMAGES, over_seeds, uncertainties
 from tests.conftest import composed
+from tests.results.test_report_browser import CONTRAST
 from tests.sweeps.made import SKILLS, eight_trials, make_sweep, said
 
 OPTIMIZERS = tuple(SKILLS)
@@ -370,3 +372,33 @@ def test_two_hundred_trials_take_seconds_and_little_room(tmp_path: Path):
     assert time.process_time() - started < 10
     assert (sweep / PAGE).stat().st_size < 3e6
     Page((sweep / PAGE).read_text())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_in_a_browser_the_page_is_silent_as_wide_as_its_window_and_sortable(tmp_path: Path, scheme: str, width: int):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("there is no chromium on this machine")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    page_file = write_report(make_sweep(tmp_path / "sweeps" / "mine")).resolve()
+    with sync_api.sync_playwright() as playwright:
+        # Root, as in a container, has no sandbox.
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
+        said, asked = [], []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(page_file.as_uri())
+        assert said == []
+        assert [url for url in asked if not url.startswith("data:")] == [page_file.as_uri()]
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for selector in ("main p", "td", ".soft", "svg.plot text"):
+            assert page.evaluate(CONTRAST, selector) >= 4.5, selector
+        page.locator("#leaderboard thead th").nth(5).locator("button").click()  # lr
+        read = "rows => rows.map(row => row.cells[5].textContent.trim())"
+        rates = [float(text) for text in page.locator("#leaderboard tbody tr").evaluate_all(read)]
+        assert rates == sorted(rates)
+        browser.close()
