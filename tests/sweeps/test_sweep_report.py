@@ -23,6 +23,7 @@ from ft.sweeps.material import Material
 from ft.sweeps.report import PAGE, sweep_asked_for, write_report
 from ft.sweeps.report.decision import decision
 from ft.sweeps.report.importances import importances
+from ft.sweeps.report.leaderboard import precision_note
 from ft.sweeps.report.pareto import front
 from ft.sweeps.report.rivals import BOTH, MCNEMAR, SEEDS, _by_variance, _moved, rivals
 from ft.sweeps.report.saved import saved
@@ -185,6 +186,17 @@ def test_intervals_are_over_seeds_where_there_are_several_and_else_over_images(t
         assert known.over == IMAGES
         error = math.sqrt(row["value"] * (1 - row["value"]) / 425)
         assert known.interval.high - known.interval.low == pytest.approx(2 * 1.96 * error, rel=0.15)
+
+
+def test_values_of_rounded_features_are_told_from_those_of_whole_images(tmp_path: Path):
+    sweep = make_optimizers(tmp_path / "sweeps" / "mine")
+    material = Material.read(sweep)
+    assert precision_note(material, uncertainties(material)) == ""
+    rows = json.loads((sweep / "trials.json").read_text())
+    rows[0]["value"] += 0.005
+    (sweep / "trials.json").write_text(json.dumps(rows))
+    material = Material.read(sweep)
+    assert "The two differ by up to 0.50 points." in precision_note(material, uncertainties(material))
 
 
 def test_what_was_saved_is_told_by_its_ways(tmp_path: Path):
