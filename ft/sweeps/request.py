@@ -158,6 +158,8 @@ def _remembered(arguments: Sequence[str], composer: Composer) -> list[str]:
 def _check(settings: Mapping[str, Any]) -> None:
     one_of(settings["method"], METHODS, "sweep.method")
     one_of(settings["soup"], ("none", "greedy"), "sweep.soup")
+    # Both stand beside the sweeps already: the newest, and the winners as experiments.
+    require(settings["name"] not in ("last", "experiment"), "sweep.name", "must be another name", settings["name"])
     for key, least in (("seeds", 1), ("parallel", 1), ("retries", 0), ("pruner_warmup", 0)):
         value = settings[key]
         whole = isinstance(value, int) and not isinstance(value, bool)
