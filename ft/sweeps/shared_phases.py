@@ -66,14 +66,6 @@ def plan(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Fork]:
     return forks
 
 
-def kept_phases(forks: Mapping[str, Fork]) -> dict[str, list[int]]:
-    """Which phases each source has to keep, for ``ft.jobs.fork.KeepPhases``."""
-    kept: dict[str, set[int]] = {}
-    for fork in forks.values():
-        kept.setdefault(fork.source, set()).add(fork.phase)
-    return {source: sorted(phases) for source, phases in kept.items()}
-
-
 def num_shared(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
     """How many phases two runs share that differ in ``LATER`` alone."""
     recipes = one["recipe"], other["recipe"]
