@@ -14,13 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ft.errors import UserError, require
+from ft.errors import require
 from ft.job_folder import FINISHED
 from ft.sweeps.backbone_candidates import find_candidates
 from ft.sweeps.backbone_looks import FIRST, SECOND, Driver, Look, Seen, difference_error, row
 
 KIND = "backbone"
-LEAST = {"refine": 0, "refine_within": 0, "alike": 0, "folds": 2, "timed_batch": 1, "timed_rounds": 1}
+LEAST = {
+    "folds": 2, "images": 2, "refine": 0, "refine_within": 0, "refine_images": 2, "alike": 0, "timed_batch": 1,
+    "timed_rounds": 1,
+}  # fmt: skip
+# All images there are.
+MAY_BE_NULL = ("images", "refine_images")
 
 
 @dataclass(frozen=True)
@@ -46,21 +51,25 @@ class Choice:
     metric: str
 
 
-def rank_backbones(request: Driver) -> Choice:
+def rank_backbones(request: Driver) -> Choice | None:
     """Looks at all candidates, then again at the best, and decides; shows and writes all of it.
 
+    Returns:
+        ``None`` where every candidate failed; the rows say why.
+
     Raises:
-        UserError: A setting is wrong, no candidate has weights, or every candidate failed.
+        UserError: A setting is wrong, or no candidate has weights.
     """
     settings = request.settings
-    for key, least in LEAST.items():
-        require(settings[key] >= least, f"sweep.{key}", f"must be at least {least}", settings[key])
+    _check(settings)
     task = request.compose([])["task"]
     candidates, without = find_candidates(settings["candidates"], request.compose)
     seen = [Seen(number, candidate) for number, candidate in enumerate(candidates)]
     first = {"resolution": settings["resolution"], "images": settings["images"], "folds": settings["folds"]}
     seen = _look(request, seen, seen, FIRST, first)
-    seen = _timed(request, seen, _finished(seen))
+    if not (finished := _finished(seen)):
+        return None
+    seen = _timed(request, seen, finished)
     mode = task["mode"]
     again = _may_be_best(_finished(seen), mode, count=settings["refine"], within=settings["refine_within"])
     second = {"resolution": None, "images": settings["refine_images"], "folds": settings["folds"]}
@@ -94,12 +103,22 @@ def decide(seen: Sequence[Seen], *, mode: str, metric: str, alike: float, withou
     return Choice(chosen, best, names, tuple(seen), tuple(without), mode, metric.rpartition("/")[2])
 
 
+def _check(settings: Mapping[str, Any]) -> None:
+    """Before any job: of those, each would tell the same.
+
+    Raises:
+        UserError: A value is out of range.
+    """
+    for key, least in LEAST.items():
+        value = settings[key]
+        kept = key in MAY_BE_NULL if value is None else value >= least
+        require(kept, f"sweep.{key}", f"must be at least {least}", value)
+    share = settings["resolution"]
+    require(share is None or 0 < share <= 1, "sweep.resolution", "must be in (0, 1]", share)
+
+
 def _finished(seen: Sequence[Seen]) -> list[Seen]:
-    finished = [each for each in seen if each.finished]
-    if not finished:
-        result = seen[0].last.result
-        raise UserError(f"none of the candidates could be scored; {seen[0].candidate.name}: {result.message}")
-    return finished
+    return [each for each in seen if each.finished]
 
 
 def _best(seen: Sequence[Seen], mode: str) -> Seen:

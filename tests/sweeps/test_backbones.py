@@ -129,6 +129,12 @@ class Answers(HereDriver):
         folder.answer(Result(FINISHED, value=value, metrics={**metrics, "side": 64}, seconds=1.0))
 
 
+def chosen_by(driver: HereDriver) -> str:
+    choice = rank_backbones(driver)
+    assert choice is not None
+    return choice.chosen.candidate.override
+
+
 A, B, C = "model.name=test_resnet", "model.name=test_byobnet", "model.name=test_vit"
 
 
@@ -142,6 +148,7 @@ def test_the_best_are_looked_at_again_and_nobody_else(in_reach, tmp_path, capsys
     values = {(A, FIRST): 0.90, (B, FIRST): 0.9001, (C, FIRST): 0.5, (A, SECOND): 0.95, (B, SECOND): 0.9}
     driver = Answers(tmp_path, values)
     choice = rank_backbones(driver)
+    assert choice is not None
     assert choice.chosen.candidate.override == A
     assert [words for words, asked in driver.done if asked.get("resolution")] == [(A,), (B,), (C,)]
     assert [words for words, asked in driver.done if "folds" in asked and not asked["resolution"]] == [(B,), (A,)]
@@ -159,30 +166,39 @@ def test_the_best_are_looked_at_again_and_nobody_else(in_reach, tmp_path, capsys
     assert "model.name=test_resnet: acc 0.9500" in said
     # The same question again: everything is answered.
     again = Answers(tmp_path, {})
-    assert rank_backbones(again).chosen.candidate.override == A
+    assert chosen_by(again) == A
     assert again.done == []
 
 
 def test_one_that_is_far_ahead_needs_no_second_look(in_reach, tmp_path):
     driver = Answers(tmp_path, {(A, FIRST): 0.9, (B, FIRST): 0.6, (C, FIRST): 0.5})
-    assert rank_backbones(driver).chosen.candidate.override == A
+    assert chosen_by(driver) == A
     assert all(asked.get("resolution") or "models" in asked for _, asked in driver.done)
 
 
 def test_a_candidate_that_fails_is_told_and_the_rest_decide(in_reach, tmp_path, capsys):
     driver = Answers(tmp_path, {(A, FIRST): None, (B, FIRST): 0.9, (C, FIRST): 0.5})
-    assert rank_backbones(driver).chosen.candidate.override == B
+    assert chosen_by(driver) == B
     assert driver.told[-1][0]["state"] == FAILED
     assert "failed: it broke" in capsys.readouterr().out
 
 
-def test_all_that_fail_say_why_once(in_reach, tmp_path):
+def test_where_all_fail_nothing_is_chosen_and_the_rows_say_why(in_reach, tmp_path):
     driver = Answers(tmp_path, {(A, FIRST): None, (B, FIRST): None, (C, FIRST): None})
-    with pytest.raises(UserError, match="none of the candidates could be scored; test_resnet: it broke"):
+    assert rank_backbones(driver) is None
+    assert [each["state"] for each in driver.told[-1]] == [FAILED] * 3
+    assert driver.told[-1][0]["jobs"][0]["message"] == "it broke"
+    assert len(driver.done) == 3
+
+
+def test_a_resolution_in_pixels_is_refused_before_any_job(in_reach, tmp_path):
+    driver = Answers(tmp_path, {}, resolution=128)
+    with pytest.raises(UserError, match=r"sweep.resolution must be in \(0, 1\], got 128"):
         rank_backbones(driver)
+    assert driver.done == []
 
 
-@pytest.mark.parametrize(("key", "value"), [("refine", -1), ("alike", -1), ("folds", 1), ("timed_rounds", 0)])
+@pytest.mark.parametrize(("key", "value"), [("refine", -1), ("alike", -1), ("folds", 1), ("images", 1)])
 def test_settings_out_of_range_are_refused_before_any_job(in_reach, tmp_path, key, value):
     driver = Answers(tmp_path, {}, **{key: value})
     with pytest.raises(UserError, match=f"sweep.{key} must be at least .*, got {value}"):
@@ -269,6 +285,7 @@ SMALL = ("data=synthetic", "data.num_images=80", "data.size=32", "data.suggested
 def test_the_whole_way_from_images_to_a_choice(tmp_path, weights_here):
     driver = HereDriver(tmp_path / "sweep", f"model.weights_dir='{weights_here}'", *SMALL)
     choice = rank_backbones(driver)
+    assert choice is not None
     assert choice.without == ("test_vit",)
     assert {each.candidate.name for each in choice.seen} == {"test_resnet", "test_byobnet"}
     for each in choice.seen:
