@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 from ft.errors import UserError, did_you_mean
 from ft.sweeps.overrides import as_text
 from ft.sweeps.parameters import Parameter, is_among
 
+# By key; further ranges of the same key by a name of their own.
 Parameters = dict[str, Parameter]
 
 
@@ -41,6 +43,8 @@ def check_conditions(parameters: Parameters) -> None:
                     "What has one value in all runs needs no condition."
                 )
             other = parameters[key]
+            if len(ranges_of(parameters, key)) > 1:
+                raise UserError(f"{place} names {key}, which has several ranges: only what has one can be a condition.")
             if not other.is_listed:
                 raise UserError(f"{place} names {key}, which can be any number: give it choice(...) or range(...).")
             known = other.values()
@@ -48,7 +52,28 @@ def check_conditions(parameters: Parameters) -> None:
                 if not is_among(value, tuple(known)):
                     hint = did_you_mean(as_text(value), map(as_text, known))
                     raise UserError(f"{place}: {key} is never {as_text(value)}; it is {other.text()}.{hint}")
+        _refuse_overlap(ranges_of(parameters, parameter.key))
     in_order(parameters)
+
+
+def ranges_of(parameters: Parameters, key: str) -> list[Parameter]:
+    """Those of one key."""
+    return [parameter for parameter in parameters.values() if parameter.key == key]
+
+
+def _refuse_overlap(ranges: Sequence[Parameter]) -> None:
+    for one, other in combinations(ranges, 2):
+        apart = any(
+            not any(is_among(value, other.when[key]) for value in values)
+            for key, values in one.when.items()
+            if key in other.when
+        )
+        if not apart:
+            raise UserError(
+                f"sweep.space.{one.key} has two ranges that a trial may have both of: "
+                f"{one.text()} and {other.text()}.\n"
+                "Give each a condition on the same key, with other values."
+            )
 
 
 def without(parameters: Parameters, key: str, left: Sequence[Any] | None, *, fixed: bool = False) -> Parameters:
@@ -71,7 +96,8 @@ def without(parameters: Parameters, key: str, left: Sequence[Any] | None, *, fix
             continue
         if left is None:
             raise UserError(
-                f"sweep.space.{name} is there only for some values of {key}: give {key} choice(...) or range(...)."
+                f"sweep.space.{parameter.key} is there only for some values of {key}: "
+                f"give {key} choice(...) or range(...)."
             )
         right = tuple(value for value in parameter.when[key] if is_among(value, tuple(left)))
         others = {other: values for other, values in parameter.when.items() if other != key}
@@ -96,7 +122,7 @@ def in_order(parameters: Parameters) -> list[Parameter]:
     while waiting:
         ready = [name for name, parameter in waiting.items() if not parameter.when.keys() & waiting.keys()]
         if not ready:
-            names = ", ".join(waiting)
+            names = ", ".join(parameter.key for parameter in waiting.values())
             raise UserError(f"the conditions in sweep.space go in circles: each of {names} waits for another.")
         found[ready[0]] = waiting.pop(ready[0])
     return list(found.values())

@@ -44,6 +44,10 @@ class Parameter:
         """All of them, in order, where ``is_listed``."""
         return list(self.choices) if self.kind == CHOICE else list(_numbers(self.low, self.high, self.step))
 
+    def conditions(self) -> str:
+        """``when`` as text; empty where it is."""
+        return " and ".join(f"{key}={','.join(map(as_text, values))}" for key, values in sorted(self.when.items()))
+
     def text(self) -> str:
         """In Hydra's syntax, the conditions behind it: the same text for the same parameter."""
         if self.kind == CHOICE:
@@ -54,19 +58,27 @@ class Parameter:
         else:
             text = f"range({as_text(self.low)}, {as_text(_after(self.high, self.step))}, {as_text(self.step)})"
         text = f"tag(log, {text})" if self.log else text
-        conditions = [f"{key}={','.join(map(as_text, values))}" for key, values in sorted(self.when.items())]
-        return f"{text} when {' and '.join(conditions)}" if conditions else text
+        return f"{text} when {self.conditions()}" if self.when else text
 
 
 @dataclass(frozen=True)
 class Space:
-    """All parameters, each behind those that its conditions name."""
+    """All parameters, each behind those that its conditions name; of those with the same key, one at a time."""
 
     parameters: tuple[Parameter, ...] = ()
 
     def texts(self) -> dict[str, str]:
         """Key to text; two spaces with the same texts are the same."""
-        return {parameter.key: parameter.text() for parameter in self.parameters}
+        found: dict[str, str] = {}
+        for parameter in self.parameters:
+            before = found.get(parameter.key)
+            found[parameter.key] = parameter.text() if before is None else f"{before} or {parameter.text()}"
+        return found
+
+    def name(self, parameter: Parameter) -> str:
+        """Its key, with its conditions where that is not enough to tell it from others."""
+        alone = sum(other.key == parameter.key for other in self.parameters) == 1
+        return parameter.key if alone else f"{parameter.key} when {parameter.conditions()}"
 
     def active(self, params: Mapping[str, Any]) -> Iterator[Parameter]:
         """The parameters in order, each only where its conditions hold.

@@ -11,11 +11,14 @@ also have a condition: it is searched only where others have certain values.
 
     sweep:
       space:
-        optimizer: choice(adam, sgd)
+        optimizer: choice(adam, nadam, sgd)
         optimizer.momentum: {range: "interval(0.8, 0.99)", when: {optimizer: sgd}}
+        optimizer.lr:                # several ranges, where one condition or the other holds
+          - {range: "tag(log, interval(1e-4, 1e-2))", when: {optimizer: [adam, nadam]}}
+          - {range: "tag(log, interval(3e-3, 3e-1))", when: {optimizer: sgd}}
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,11 +39,12 @@ def read_space(arguments: Sequence[str], in_config: Mapping[str, Any], loader: C
     """The space of a config, as the command line changes it.
 
     What has several values on the command line joins the space, or takes the place of the entry of the same key; what
-    has one value there leaves the space.
+    has one value there leaves the space, and so does ``~key``.
 
     Args:
         arguments: Words of the command line.
-        in_config: ``sweep.space``: key to text, or to ``{range: text, when: {key: value or [values]}}``.
+        in_config: ``sweep.space``: key to text, to ``{range: text, when: {key: value or [values]}}``, or to
+            several of these.
         loader: Hydra's; knows what ``glob`` stands for.
 
     Returns:
@@ -51,32 +55,43 @@ def read_space(arguments: Sequence[str], in_config: Mapping[str, Any], loader: C
         UserError: A parameter has no values, or its condition cannot hold.
     """
     parser = OverridesParser.create(config_loader=loader)
-    found = {bare(key): _of_config(key, entry, parser) for key, entry in in_config.items()}
+    found = {name: parameter for key, entry in in_config.items() for name, parameter in _of_config(key, entry, parser)}
     check_conditions(found)
     rest: list[str] = []
     for override in parser.parse_overrides(list(arguments)):
         name = bare(override.get_key_element())
-        before = found.pop(name, None)
+        before = [found.pop(each) for each in [each for each in found if bare(found[each].key) == name]]
         if override.is_sweep_override():
             parameter = read_parameter(override)
-            if before is not None:
-                parameter = replace(parameter, when=before.when)
+            if len(before) == 1:
+                parameter = replace(parameter, when=before[0].when)
             found[name] = parameter
-            if before is not None:
+            if before:
                 found = without(found, name, parameter.values() if parameter.is_listed else None)
+        elif before and override.is_delete():
+            found = without(found, name, [])
         else:
             rest.append(override.input_line or "")
-            if before is not None:
-                found = without(found, name, [] if override.is_delete() else [override.value()], fixed=True)
+            if before:
+                found = without(found, name, [override.value()], fixed=True)
     return Space(tuple(in_order(found))), rest
 
 
 def bare(key: str) -> str:
     """A key without what says that it is added."""
-    return key.lstrip("+")
+    return key.lstrip("+~")
 
 
-def _of_config(key: str, entry: Any, parser: OverridesParser) -> Parameter:
+def _of_config(key: str, entry: Any, parser: OverridesParser) -> Iterator[tuple[str, Parameter]]:
+    """Parameters with their names: the first one's is its key."""
+    entries = entry if isinstance(entry, list) else [entry]
+    if not entries or (len(entries) > 1 and not all(isinstance(each, Mapping) and "when" in each for each in entries)):
+        raise UserError(f"sweep.space.{key} is a list: each of its entries must be {{range: ..., when: ...}}.")
+    for number, each in enumerate(entries):
+        yield bare(key) if number == 0 else f"{bare(key)} ({number + 1})", _range_of_config(key, each, parser)
+
+
+def _range_of_config(key: str, entry: Any, parser: OverridesParser) -> Parameter:
     place = f"sweep.space.{key}"
     conditional = isinstance(entry, Mapping)
     if conditional and not ({"range"} <= entry.keys() <= {"range", "when"}):

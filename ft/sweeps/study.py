@@ -122,26 +122,27 @@ class Study:
         """Values for all parameters; those that were drawn already stay."""
         params: dict[str, Any] = {}
         for parameter in self.space.active(params):
-            params[parameter.key] = _draw(trial, parameter)
+            params[parameter.key] = _draw(trial, parameter, self.space.name(parameter))
         return params
 
     def _drawn(self, trial: FrozenTrial) -> dict[str, Any]:
         params: dict[str, Any] = {}
         for parameter in self.space.active(params):
-            if parameter.key in trial.params:
-                params[parameter.key] = _value(parameter, trial.params[parameter.key])
+            name = self.space.name(parameter)
+            if name in trial.params:
+                params[parameter.key] = _value(parameter, trial.params[name])
         return params
 
 
-def _draw(trial: Trial, parameter: Parameter) -> Any:
+def _draw(trial: Trial, parameter: Parameter, name: str) -> Any:
     if parameter.kind == CHOICE:
-        return _value(parameter, trial.suggest_categorical(parameter.key, _kept(parameter)))
+        return _value(parameter, trial.suggest_categorical(name, _kept(parameter)))
     low: Any = parameter.low
     high: Any = parameter.high
     step: Any = parameter.step
     if parameter.kind == INT:
-        return trial.suggest_int(parameter.key, low, high, step=step or 1, log=parameter.log)
-    return trial.suggest_float(parameter.key, low, high, step=step, log=parameter.log)
+        return trial.suggest_int(name, low, high, step=step or 1, log=parameter.log)
+    return trial.suggest_float(name, low, high, step=step, log=parameter.log)
 
 
 def _kept(parameter: Parameter) -> list[Any]:

@@ -140,6 +140,7 @@ def _proposals(request: Request, folder: SweepFolder) -> Proposals:
         seed=request.seed,
         storage=settings["storage"] or f"sqlite:///{folder.study}",
         name=request.name,
+        seeds=settings["seeds"],
     )
 
 

@@ -106,6 +106,8 @@ class Trials:
 
     def _run(self, batch: Sequence[Trial], proposals: Proposals) -> None:
         told: set[int] = set()
+        # A process that was killed may have run them without telling.
+        self._tell_ended(batch, proposals, told)
         if self.request.settings["share"]:
             self._plan(batch)
         for at in range(self.request.settings["seeds"]):
@@ -115,11 +117,14 @@ class Trials:
                 if not self.deadline.allows_another():
                     break
                 self._run_unit(unit, at)
-                for trial in batch:
-                    if trial.number not in told and trial.state != RUNNING:
-                        proposals.tell(trial.number, trial.state, self._values(trial))
-                        told.add(trial.number)
+                self._tell_ended(batch, proposals, told)
                 self._tell()
+
+    def _tell_ended(self, batch: Sequence[Trial], proposals: Proposals, told: set[int]) -> None:
+        for trial in batch:
+            if trial.number not in told and trial.state != RUNNING:
+                proposals.tell(trial.number, trial.state, self._values(trial))
+                told.add(trial.number)
 
     def _run_unit(self, unit: Sequence[tuple[Trial, SeedRun]], at: int) -> None:
         started = time.monotonic()

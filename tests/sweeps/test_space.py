@@ -152,6 +152,41 @@ def test_conditions_of_conditions_may_be_written_in_any_order():
     assert all_of(read("a=y", space={"b": {"range": "1,2", "when": {"a": "x"}}, "a": "x,y"})[0]) == [{}]
 
 
+RATES = {
+    "optimizer": "choice(adam, nadam, sgd)",
+    "optimizer.lr": [
+        {"range": "1e-4,1e-3", "when": {"optimizer": ["adam", "nadam"]}},
+        {"range": "0.01,0.1", "when": {"optimizer": "sgd"}},
+    ],
+}
+
+
+def test_a_key_may_have_another_range_under_another_condition():
+    space, _ = read(space=RATES)
+    assert all_of(space) == [
+        *({"optimizer": name, "optimizer.lr": lr} for name in ("adam", "nadam") for lr in (1e-4, 1e-3)),
+        *({"optimizer": "sgd", "optimizer.lr": lr} for lr in (0.01, 0.1)),
+    ]
+    assert space.texts() == {
+        "optimizer": "adam, nadam, sgd",
+        "optimizer.lr": "0.0001, 0.001 when optimizer=adam,nadam or 0.01, 0.1 when optimizer=sgd",
+    }
+    assert read("optimizer=sgd", space=RATES)[0].texts() == {"optimizer.lr": "0.01, 0.1"}
+    assert read("optimizer.lr=0.5", space=RATES)[0].texts() == {"optimizer": "adam, nadam, sgd"}
+    assert read("optimizer.lr=0.5,0.6", space=RATES)[0].texts() == {
+        "optimizer": "adam, nadam, sgd",
+        "optimizer.lr": "0.5, 0.6",
+    }
+
+
+def test_a_parameter_can_be_left_out_of_the_search():
+    space, rest = read("~optimizer.momentum", "~data.limit", space=OPTIMIZERS)
+    assert list(space.texts()) == ["optimizer", "optimizer.betas"]
+    assert rest == ["~data.limit"], "what is not searched is Hydra's to leave out"
+    # Nothing of what depends on it is left.
+    assert read("~optimizer", space=OPTIMIZERS)[0] == Space()
+
+
 def test_what_the_command_line_fixes_decides_the_conditions():
     space, rest = read("optimizer=sgd", space=OPTIMIZERS)
     assert space.texts() == {"optimizer.momentum": "0.8, 0.9"}
@@ -245,6 +280,25 @@ REFUSED: dict[str, tuple[Sequence[str], Mapping[str, Any], str]] = {
         "go in circles: each of a, b waits",
     ),
     "condition on no values": ([], {"a": {"range": "1,2", "when": {"b": []}}, "b": "1,2"}, "when.b is empty"),
+    "two ranges at once": (
+        [],
+        {
+            "a": "1,2",
+            "b": [{"range": "3,4", "when": {"a": 1}}, {"range": "5,6", "when": {"a": [2, 1]}}],
+        },
+        "sweep.space.b has two ranges that a trial may have both of: 3, 4 when a=1 and 5, 6 when a=2,1",
+    ),
+    "a range without condition": (
+        [],
+        {"a": "1,2", "b": [{"range": "3,4", "when": {"a": 1}}, {"range": "5,6"}]},
+        "sweep.space.b is a list: each of its entries must be",
+    ),
+    "a list of values": ([], {"a": ["adam", "sgd"]}, "sweep.space.a is a list: each of its entries must be"),
+    "condition on several ranges": (
+        [],
+        {**RATES, "a": {"range": "1,2", "when": {"optimizer.lr": 0.1}}},
+        "names optimizer.lr, which has several ranges",
+    ),
     "no condition": ([], {"a": {"range": "1,2", "when": "b"}, "b": "1,2"}, "sweep.space.a.when must be"),
 }
 

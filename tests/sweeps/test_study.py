@@ -171,6 +171,27 @@ def go_on_values(source: Study) -> list[Any]:
     return [proposal.params["a"] for proposal in source.ask(100)]
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
+def test_a_key_with_two_ranges_is_drawn_from_the_one_that_holds(url: str, sampler: str):
+    space = Space(
+        (
+            Parameter("optimizer", "choice", choices=("adam", "sgd")),
+            Parameter("lr", "float", low=1e-4, high=1e-2, log=True, when={"optimizer": ("adam",)}),
+            Parameter("lr", "float", low=1e-1, high=1.0, log=True, when={"optimizer": ("sgd",)}),
+        )
+    )
+    name = new_name()
+    source = study(url, name, space=space, sampler=sampler)
+    while asked := source.ask(1):
+        lr = asked[0].params["lr"]
+        assert 1e-4 <= lr <= 1e-2 if asked[0].params["optimizer"] == "adam" else 1e-1 <= lr <= 1.0
+        source.tell(asked[0].number, "finished", [-lr])
+    assert [each.params for each in study(url, name, space=space, sampler=sampler).ask(0)] == [
+        {"optimizer": trial.params["optimizer"], "lr": next(v for key, v in trial.params.items() if "lr" in key)}
+        for trial in source.study.trials
+    ]
+
+
 def test_the_seed_decides(url: str):
     one, same, other = (go_on(study(url, new_name(), seed=seed, trials=4)) for seed in (0, 0, 1))
     assert one == same
