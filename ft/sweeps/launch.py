@@ -70,20 +70,20 @@ class Launch:
         Raises:
             KeyboardInterrupt: After Ctrl-C.
         """
-        waiting = [folder for folder in folders if self.is_to_run(folder)]
-        while waiting:
+        while waiting := [folder for folder in folders if self._is_to_run(folder)]:
             self._run(waiting)
-            waiting = [folder for folder in waiting if self.is_to_run(folder)]
 
-    def is_to_run(self, folder: JobFolder) -> bool:
-        """Whether a job has not ended; what came of a failed one that may be tried again is put aside."""
+    def reopen(self, folder: JobFolder) -> None:
+        """Puts aside what came of a job that failed and may be tried again."""
         result = folder.result()
-        if result is None:
-            return True
-        if result.status != FAILED or result.why in CERTAIN or result.attempts > self.retries:
-            return False
-        folder.try_again()
-        return True
+        if result is None or result.status != FAILED:
+            return
+        if result.why not in CERTAIN and result.attempts <= self.retries:
+            folder.try_again()
+
+    def _is_to_run(self, folder: JobFolder) -> bool:
+        self.reopen(folder)
+        return folder.result() is None
 
     def _run(self, folders: Sequence[JobFolder]) -> None:
         if self.isolate:

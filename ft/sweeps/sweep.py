@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from ft.job_folder import FAILED, FINISHED
 from ft.run_folder import write_whole
 from ft.sweeps.compose import Composer
-from ft.sweeps.driver import JobDriver, Rows
+from ft.sweeps.driver import JobDriver
 from ft.sweeps.folder import SweepFolder
 from ft.sweeps.launch import Launch
 from ft.sweeps.live import Live
@@ -19,6 +19,7 @@ from ft.sweeps.proposals import Proposals
 from ft.sweeps.request import Request, read_request, refuse_another
 from ft.sweeps.soup import choose_members
 from ft.sweeps.trials import Trials
+from ft.sweeps.work import Rows, Work
 
 SOME_FAILED, ALL_FAILED = 3, 1
 
@@ -58,51 +59,41 @@ def run_sweep(
     )  # fmt: skip
     with folder.alone():
         folder.ask(_content(request, folder, folder.asked()))
-        work = _Work(request, folder, composer, launch)
-        rows = _backbones(work) if settings["method"] == "backbones" else _trials(work)
+        proposals = _proposals(request, folder) if settings["method"] == "trials" else None
+        with Live(None if proposals is None else proposals.total, request.metric, request.mode) as live:
+            work = Work(request, folder, composer, launch, live.show)
+            try:
+                rows = _backbones(work) if proposals is None else _trials(work, proposals, live)
+            finally:
+                live.close()
+                # An interrupted sweep has something to show too.
+                if live.rows:
+                    _report(request, folder)
     return _end(rows, request)
 
 
-class _Work(NamedTuple):
-    request: Request
-    folder: SweepFolder
-    composer: Composer
-    launch: Launch
-
-
-def _trials(work: _Work) -> Rows:
-    request, folder = work.request, work.folder
-    proposals = _proposals(request, folder)
-    with Live(proposals.total, request.metric, request.mode) as live:
-        trials = Trials(*work, live.show)
-        try:
-            rows = trials.run(proposals)
-            live.close()
-            _soup(work, rows, trials.configs())
-        finally:
-            live.close()
-            # An interrupted sweep has something to show too.
-            if trials.trials:
-                _report(request, folder)
+def _trials(work: Work, proposals: Proposals, live: Live) -> Rows:
+    trials = Trials(work)
+    rows = trials.run(proposals)
+    live.close()
+    _soup(work, rows, trials.configs())
     return rows
 
 
-def _backbones(work: _Work) -> Rows:
+def _backbones(work: Work) -> Rows:
     from ft.sweeps.backbones import rank_backbones
 
     rows: Rows = []
-    with Live(None, work.request.metric, work.request.mode) as live:
 
-        def show(new: Rows) -> None:
-            rows[:] = new
-            live.show(new)
+    def show(new: Rows) -> None:
+        rows[:] = new
+        work.show(new)
 
-        rank_backbones(JobDriver(*work, show))
-    _report(work.request, work.folder)
+    rank_backbones(JobDriver(work._replace(show=show)))
     return rows
 
 
-def _soup(work: _Work, rows: Rows, configs: Mapping[str, Mapping[str, Any]]) -> None:
+def _soup(work: Work, rows: Rows, configs: Mapping[str, Mapping[str, Any]]) -> None:
     """Averages the best runs, where that is asked for and there is more than one."""
     if work.request.settings["soup"] == "none":
         return
@@ -111,7 +102,7 @@ def _soup(work: _Work, rows: Rows, configs: Mapping[str, Mapping[str, Any]]) -> 
     if len(members) < 2:
         print("soup    none: fewer than two runs have weights of the same shapes", flush=True)
         return
-    driver = JobDriver(*work, lambda rows: None)
+    driver = JobDriver(work)
     job = driver.ask("soup", (), {"members": [str(member) for member in members]}, run="runs/soup")
     (result,) = driver.run([job])
     print(f"soup    {result.message}", flush=True)
@@ -163,10 +154,8 @@ def _content(request: Request, folder: SweepFolder, asked: dict[str, Any]) -> di
 def _report(request: Request, folder: SweepFolder) -> None:
     if request.settings["report"]:
         # Its plots are not paid for by a sweep that is refused.
-        from ft.sweeps.best import write_best
         from ft.sweeps.report import write_report
 
-        write_best(folder.path)
         print(f"report  {write_report(folder.path)}", flush=True)
 
 

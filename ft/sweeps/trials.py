@@ -4,7 +4,7 @@ proposals -> trials -> one run a seed -> [computed together | begun from another
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,46 +12,30 @@ import yaml
 
 from ft.errors import UserError, did_you_mean
 from ft.job_folder import FINISHED, Job, JobFolder
-from ft.sweeps.compose import Composer, key_of
+from ft.sweeps.compose import key_of
 from ft.sweeps.deadline import Deadline
-from ft.sweeps.driver import Rows
-from ft.sweeps.folder import SweepFolder
-from ft.sweeps.launch import Launch
 from ft.sweeps.proposals import Proposal, Proposals
-from ft.sweeps.request import Request
 from ft.sweeps.shared_phases import Fork, plan
 from ft.sweeps.space import as_overrides
 from ft.sweeps.together import groups
 from ft.sweeps.trial import RUNNING, SeedRun, Trial
+from ft.sweeps.work import Rows, Work
 
 
 class Trials:
     """The trials of one sweep.
 
     Args:
-        request: What is asked.
-        folder: Where everything is kept.
-        composer: Composes the configs of runs.
-        launch: Runs jobs.
-        show: Told of all rows after every change.
+        work: Of the sweep.
     """
 
-    def __init__(
-        self,
-        request: Request,
-        folder: SweepFolder,
-        composer: Composer,
-        launch: Launch,
-        show: Callable[[Rows], None],
-    ) -> None:
-        self.request = request
-        self.folder = folder
-        self.composer = composer
-        self.launch = launch
-        self.show = show
-        self.deadline = Deadline(request.budget)
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.request = work.request
+        self.folder = work.folder
+        self.launch = work.launch
+        self.deadline = Deadline(work.request.budget)
         self.trials: list[Trial] = []
-        self.skipped = 0
         self._forks: dict[str, Fork] = {}
         self._kept: dict[str, list[int]] = {}
 
@@ -95,12 +79,12 @@ class Trials:
             words = [*self.request.fixed, *as_overrides(proposal.params)]
             if "seed" not in proposal.params:
                 words.append(f"seed={self.request.seed + at}")
-            config = self.composer.plain(words)
+            config = self.work.composer.plain(words)
             folder = self.folder.job(key_of(config))
             run = self.folder.run(proposal.number, folder.path.name)
             if (folder.path / "job.json").is_file():
                 run = Path(folder.job().run)  # of an earlier call, or of another trial with the same values
-                self.skipped += not self.launch.is_to_run(folder)
+                self.launch.reopen(folder)
             runs.append(SeedRun(config["seed"], config, words, folder, str(run.relative_to(self.folder.path))))
         return Trial(proposal.number, proposal.params, proposal.trial, runs)
 
@@ -213,6 +197,4 @@ class Trials:
         return values
 
     def _tell(self) -> None:
-        rows = self.rows()
-        self.folder.write_rows(rows)
-        self.show(rows)
+        self.work.tell(self.rows())
