@@ -97,7 +97,7 @@ def test_two_processes_train_one_run(tmp_path, launcher):
 def test_a_sweep_runs_every_combination_in_folders_of_its_own(tmp_path):
     result = ft("-m", *TINY, f"runs_dir={tmp_path}", "optimizer=adam,sgd", "model.head.drop_rate=0,0.2")
     assert result.returncode == 0, result.stderr
-    configs = [path.read_text() for path in tmp_path.glob("2*/config.yaml")]
+    configs = [path.read_text() for path in tmp_path.glob("sweeps/grid_*/runs/0*/config.yaml")]
     assert len(configs) == 4
     pairs = {("Adam" in text, "drop_rate: 0.2" in text) for text in configs}
     assert len(pairs) == 4
@@ -106,10 +106,10 @@ def test_a_sweep_runs_every_combination_in_folders_of_its_own(tmp_path):
 
 def test_a_sweep_with_a_mistake_in_one_job_runs_the_others_and_tells(tmp_path):
     result = ft("-m", *TINY, f"runs_dir={tmp_path}", "model.head.drop_rate=2,0.2")
-    assert result.returncode == 2
-    assert "model.head.drop_rate must be in [0, 1), got 2" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert len(list(tmp_path.glob("2*/config.yaml"))) == 1
+    assert result.returncode == 3  # some failed
+    assert "model.head.drop_rate must be in [0, 1), got 2" in result.stdout
+    assert "Traceback" not in result.stderr + result.stdout
+    assert len(list(tmp_path.glob("sweeps/grid_*/runs/0*/config.yaml"))) == 1
 
 
 def test_the_default_run_reaches_its_accuracy(tmp_path):

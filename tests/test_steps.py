@@ -256,7 +256,7 @@ def test_every_plugin_hook_is_called_and_evaluation_is_untouched(build_run):
 def test_evaluation_computes_in_the_precision_of_the_run(train_run):
     from ft.build.evaluation import build_evaluation
 
-    run = train_run("trainer.precision=bf16-mixed", "data.num_images=64")
+    run = train_run("trainer.precision=bf16-mixed", "data.num_images=64", "trainer.max_epochs=1")
     with composed(f"run='{run.folder.path}'", "split=val", config="evaluate") as config:
         evaluation = build_evaluation(config)
     found = evaluation.trainer.test(evaluation.module, evaluation.loader, verbose=False)[0]
