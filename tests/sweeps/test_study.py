@@ -14,13 +14,15 @@ from typing import Any
 
 import optuna
 import pytest
-import sqlalchemy
+import sqlalchemy.engine
+import sqlalchemy.event
 from optuna.trial import TrialState
 
 from ft.errors import UserError
 from ft.sweeps.parameters import Parameter, Space
 from ft.sweeps.samplers import Reseeded
 from ft.sweeps.study import Study
+from ft.trial_storage import open_storage
 
 SPACE = Space(
     (
@@ -326,6 +328,27 @@ def test_another_study_of_the_same_name_is_left_alone(url: str):
     with pytest.raises(UserError, match="already has a study theirs"):
         study(url, "theirs", metrics={"val/acc": "min"})
     assert len(study(url, name, trials=2).study.trials) == 2
+
+
+def test_a_storage_has_its_name_only_once_it_is_whole(tmp_path: Path):
+    # Optuna makes an index after its table, and never looks for it again where the table is there.
+    class Killed(BaseException):
+        pass
+
+    def die(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "CREATE UNIQUE INDEX" in statement:
+            raise Killed
+
+    url = f"sqlite:///{tmp_path}/study.db"
+    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "before_cursor_execute", die)
+    try:
+        with pytest.raises(Killed):
+            open_storage(url, patience=1)
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.engine.Engine, "before_cursor_execute", die)
+    assert not list(tmp_path.iterdir())
+    open_storage(url, patience=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
 
 
 SCRIPT = """
