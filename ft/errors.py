@@ -1,13 +1,39 @@
 """What a user's mistake looks like: what was given, what the rule is, which config key to change."""
 
-import difflib
 from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any
 
+from ft.likeness import unlikeness
+
+# From ft.likeness: as unlike as a name may be that is offered, and may be however near the nearest is.
+ALIKE, NEAR = 0.5, 0.3
+# And so many times as unlike as the nearest.
+FAR_BEHIND = 2.0
+
 
 class UserError(ValueError):
     """A mistake the user can mend; shown as its message alone, without a traceback, with exit code 2."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends the process in order, as Ctrl-C does, with exit code 143."""
+
+
+class RunFailed(RuntimeError):
+    """A run cannot go on, and no single setting is wrong; shown as its message alone, with exit code 1."""
+
+
+class NotFinite(RunFailed):
+    """A loss, a gradient or a weight is infinite or not a number."""
+
+
+class WorkersLost(RunFailed):
+    """Decoding processes have died or hang."""
+
+
+class OutOfMemory(UserError):
+    """Memory is too short even for what is smallest."""
 
 
 class Answer(Exception):
@@ -31,9 +57,13 @@ def require(condition: bool, key: str, rule: str, got: Any) -> None:
 
 
 def nearest(name: str, candidates: Iterable[str], count: int = 3) -> list[str]:
-    """The ``count`` candidates most like ``name``, the likeliest first; empty when none is alike."""
-    by_lower = {candidate.lower(): candidate for candidate in candidates}
-    return [by_lower[found] for found in difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.5)]
+    """The ``count`` candidates most like ``name``, the likeliest first; empty when none is alike.
+
+    Those that are much less alike than the first are left out.
+    """
+    ranked = sorted((unlikeness(name, each), len(each), each) for each in set(candidates))
+    limit = min(ALIKE, max(FAR_BEHIND * ranked[0][0], NEAR)) if ranked else 0.0
+    return [each for cost, _, each in ranked[:count] if cost <= limit]
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:

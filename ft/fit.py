@@ -8,11 +8,18 @@ from typing import Any
 
 from ft.build.run import Run
 from ft.build.trainer import lightning_refusals
+from ft.checkpoint.generations import recover
 from ft.checkpoint.load import load_weights
 from ft.checkpoint.manifest import verify
+from ft.checkpoint.requeue import requeue, requeue_signal
+from ft.errors import RunFailed
+from ft.faults.guard import Guard
+from ft.faults.processes import PARENT, lost_rank, watch_children
+from ft.faults.rollback import train as train_through_rollbacks
 from ft.inference.calibrate import calibrated
 from ft.inference.predictions import Predictions
 from ft.inference.reading import Reading
+from ft.quarantine import gather, list_bad_images
 from ft.run_folder import ENVIRONMENT, RunFolder
 from ft.show.console import closing_table, header, random_weights_warning
 from ft.show.progress import Clock
@@ -23,37 +30,88 @@ def fit(run: Run, *, started: float) -> float | None:
 
     Args:
         run: From ``build``.
-        started: When the user's wait began, as ``time.time()`` tells it.
+        started: When the user's wait began, as ``time.monotonic()`` tells it.
 
     Returns:
         The task's metric at the best epoch; ``None`` in processes that are not the first, and without validation.
 
     Raises:
-        KeyboardInterrupt: After Ctrl-C, when the run folder is complete.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, when the run folder is complete.
     """
     first = run.trainer.is_global_zero
     if first:
         header(run)
     checkpoint = None
     if run.resumed:
-        checkpoint = run.folder.last
+        checkpoint = recover(run.folder.checkpoints / "last", repair=first)
         run.metrics.forget_from(verify(checkpoint)["epoch"] + 1)
-    os.environ[ENVIRONMENT] = str(run.folder.path)
     try:
-        with lightning_refusals(), run.interrupt.listening():
-            run.trainer.fit(run.module, run.loaders, ckpt_path=checkpoint)
-    except SystemExit:
-        pass  # Lightning's answer to Ctrl-C, after the callbacks have written their last checkpoint.
-    finally:
-        os.environ.pop(ENVIRONMENT, None)
-    if run.trainer.interrupted or run.interrupt.asked:
+        with run.interrupt.listening():
+            train(run, checkpoint)
+            tested = predict_splits(run) if run.config["test"] and run.folder.best.is_dir() else {}
+    except KeyboardInterrupt:
         if first:
             finish(run, "interrupted", {}, started)
-        raise KeyboardInterrupt
+            if run.interrupt.number in requeue_signal():
+                requeue()
+        raise
+    except RunFailed:
+        if first:
+            finish(run, "failed", {}, started)
+        raise
+    gather(run.data.bad_images)
+    return finish(run, "finished", tested, started) if first else None
+
+
+def train(run: Run, checkpoint: Path | None) -> None:
+    """Trains to the end.
+
+    Args:
+        run: From ``build``.
+        checkpoint: To go on from.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C or SIGTERM.
+    """
+    os.environ[ENVIRONMENT] = str(run.folder.path)
+    watch_children()
+    try:
+        with lightning_refusals():
+            train_through_rollbacks(
+                lambda start: run.trainer.fit(run.module, run.loaders, ckpt_path=start),
+                checkpoint,
+                last=run.folder.last,
+                guard=Guard.of(run.trainer),
+                undo=lambda: undo(run),
+            )
+    except Exception as error:
+        if lost := lost_rank(error):
+            raise RunFailed(lost) from error
+        raise
+    finally:
+        os.environ.pop(ENVIRONMENT, None)
+        os.environ.pop(PARENT, None)
+    if not run.interrupt.ended:
+        end_again(run)
+    run.interrupt.stop_if_asked(run.trainer)
     # Under torchrun every process has made up its own name; the first one's is the run's.
     run.folder = RunFolder(Path(run.trainer.strategy.broadcast(str(run.folder.path))))
-    tested = predict_splits(run) if run.config["test"] and run.folder.best.is_dir() else {}
-    return finish(run, "finished", tested, started) if first else None
+
+
+def undo(run: Run) -> None:
+    """Forgets what a run that goes back to its last checkpoint has seen since, and is not restored from there."""
+    run.metrics.forget_from(verify(run.folder.last)["epoch"] + 1)
+    run.trainer.should_stop = False
+    for metrics in run.module.metrics.values():
+        metrics.reset()
+
+
+def end_again(run: Run) -> None:
+    """Has the plugins do what they do at the end, of a run that was stopped between its last epoch and that."""
+    if run.loaders.splits.keys() >= {"val"}:
+        run.trainer.fit_loop.epoch_loop.val_loop.setup_data()  # Lightning has left it out, with the rest
+    for plugin in run.module.plugins:
+        plugin.on_train_end(run.trainer, run.module)
 
 
 def predict_splits(run: Run) -> dict[str, Any]:
@@ -94,15 +152,14 @@ def finish(run: Run, status: str, tested: dict[str, Any], started: float) -> flo
         "epochs": run.trainer.current_epoch,
         **{name: value for name, value in row.items() if name.startswith(("train/", "val/"))},
         **{name: float(value) for name, value in tested.items()},
-        "seconds": round(time.time() - started, 2),
+        "seconds": round(time.monotonic() - started, 2),
         "images_per_second": round(clock.images_per_second, 2),
         "weights": run.config["model"].get("found", "the model's own"),
-        "bad_images": len(run.data.bad_images.found),
+        "bad_images": len(list_bad_images(run.folder, run.data.bad_images)),
         "seed": run.config["seed"],
+        **Guard.of(run.trainer).summary(),
     }
     run.folder.write_json("summary.json", summary)
-    if run.data.bad_images.found:
-        run.folder.write_json("bad_images.json", run.data.bad_images.found)
     closing_table(run, summary)
     random_weights_warning(run)
     return row.get(run.module.task.metric)

@@ -1,35 +1,17 @@
-"""The one place that turns a ``_target_`` into an object, with the list of what it may name.
+"""The one place that turns a ``_target_`` into an object; ``ft.allowed_targets`` says what it may name.
 
-A target is allowed if its package is on the list, if it is defined there and not merely imported there
-(``timm.models._helpers.torch.load`` is torch's, not timm's), and if it is a class or a function. The list never comes
-from the composed config, the command line or a checkpoint.
+A target has to be defined in an allowed package and not merely imported there (``timm.models._helpers.torch.load`` is
+torch's, not timm's), and be what belongs at its place in the config.
 """
 
 import inspect
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
-from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any
 
+from ft.allowed_targets import allowed_packages, is_allowed, is_allowed_name, place_of
 from ft.errors import UserError, did_you_mean
-
-ALLOWED = ("ft", "plugins", "torch.optim", "torch.nn", "timm", "lightning", "torchvision", "torchmetrics")
-CONFIG_PACKAGES = "ft.conf"
-ROOT = Path(__file__).parent.parent
-
-
-@cache
-def allowed_packages() -> tuple[str, ...]:
-    """Import prefixes a target may have: ours, installed config packages, and the fork's own list."""
-    installed = tuple(entry.value.partition(".")[0] for entry in entry_points(group=CONFIG_PACKAGES))
-    project = ROOT / "pyproject.toml"
-    listed = (
-        tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {}).get("ft", {}) if project.is_file() else {}
-    )
-    return (*ALLOWED, *installed, *listed.get("allowed_targets", ()))
 
 
 def check_targets(config: Any, key: str = "") -> None:
@@ -38,12 +20,16 @@ def check_targets(config: Any, key: str = "") -> None:
     Raises:
         UserError: Names the first that is not allowed, and its key.
     """
-    for where, target in _targets(config, key):
-        if not isinstance(target, str) or not _within(target, allowed_packages()):
+    for where, entry in _targets(config, key):
+        target = entry["_target_"]
+        if not is_allowed_name(target, where):
             raise UserError(
-                f"{where}._target_={target} is not allowed: it must be below one of {', '.join(allowed_packages())}.\n"
+                f"{where}._target_={_shown(target)} is not allowed: it must be below one of "
+                f"{', '.join(allowed_packages(where))}.\n"
                 "A fork lists further packages in pyproject.toml, [tool.ft] allowed_targets."
             )
+        if odd := [name for name in entry if str(name).startswith("_") and name != "_target_"]:
+            raise UserError(f"{where}.{_shown(odd[0])} is not allowed: beside _target_ only plain arguments are.")
 
 
 def locate(target: str, key: str) -> Callable[..., Any]:
@@ -62,12 +48,13 @@ def locate(target: str, key: str) -> Callable[..., Any]:
                 f"{key}._target_={target} needs the package {error.name}, which is not installed."
             ) from None
         raise UserError(f"{key}._target_={target}: there is no module {module_name}.") from None
+    except ImportError as error:
+        raise UserError(f"{key}._target_={target}: {module_name} cannot be imported ({error}).") from None
     found = getattr(module, name, None)
     if found is None:
         raise UserError(f"{key}._target_={target}: {module_name} has no {name}.{did_you_mean(name, dir(module))}")
-    home = getattr(found, "__module__", None) or ""
-    if not (inspect.isclass(found) or inspect.isfunction(found)) or not _within(home, allowed_packages()):
-        raise UserError(f"{key}._target_={target} is not a class or function that {module_name} defines.")
+    if not is_allowed(found, key):
+        raise UserError(f"{key}._target_={target} is not {place_of(key).words} that {module_name} defines.")
     return found
 
 
@@ -120,10 +107,10 @@ def _check_arguments(target: Callable[..., Any], given: Mapping[str, Any], key: 
             )
 
 
-def _targets(config: Any, key: str) -> Iterator[tuple[str, Any]]:
+def _targets(config: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if isinstance(config, Mapping):
         if "_target_" in config:
-            yield key, config["_target_"]
+            yield key, config
         for name, value in config.items():
             yield from _targets(value, f"{key}.{name}".lstrip("."))
     elif isinstance(config, list | tuple):
@@ -131,5 +118,7 @@ def _targets(config: Any, key: str) -> Iterator[tuple[str, Any]]:
             yield from _targets(value, f"{key}[{at}]")
 
 
-def _within(name: str, packages: tuple[str, ...]) -> bool:
-    return any(name == package or name.startswith(f"{package}.") for package in packages)
+def _shown(target: Any) -> str:
+    """As it was given, on one line of a sensible length."""
+    text = target if isinstance(target, str) and target.isprintable() else repr(target)
+    return text if len(text) <= 100 else f"{text[:97]}..."

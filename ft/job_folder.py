@@ -10,16 +10,35 @@ runs/sweeps/NAME/jobs/KEY/   job.json       what is asked; written by the sweep 
 A job without ``result.json`` has not ended: it was never begun, or it was killed and goes on from its last checkpoint.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ft.errors import UserError
+from ft.plain_files import read_json
 from ft.run_folder import write_whole
 
 # What can come of a job.
 FINISHED, PRUNED, FAILED = "finished", "pruned", "failed"
+
+# What changes nothing of what a run computes.
+NOT_OF_A_JOB = ("runs_dir", "resume", "autoresume", "report", "sweep", "launcher", "logger")
+KEY_LENGTH = 12
+
+
+def key_of(config: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> str:
+    """The name of a job: the same for the same computation.
+
+    Args:
+        config: Resolved.
+        settings: What else a job is told, where it is not a training run.
+    """
+    told = {name: value for name, value in config.items() if name not in NOT_OF_A_JOB}
+    text = json.dumps([told, dict(settings or {})], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 
 @dataclass(frozen=True)
@@ -97,12 +116,16 @@ class JobFolder:
 
     def job(self) -> Job:
         """What is asked."""
-        content = json.loads((self.path / "job.json").read_text(encoding="utf-8"))
-        return Job(**{**content, "overrides": tuple(content["overrides"])})
+        file = self.path / "job.json"
+        content = read_json(file)
+        try:
+            return Job(**{**content, "overrides": tuple(content["overrides"])})
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{file} is damaged: {error}.") from None
 
     def answer(self, result: Result) -> None:
         """Writes what came of it; attempts that failed before count too."""
-        earlier = [Result(**json.loads(file.read_text(encoding="utf-8"))) for file in self._failures()]
+        earlier = [_result(file) for file in self._failures()]
         seconds = round(result.seconds + sum(each.seconds for each in earlier), 2)
         counted = replace(result, attempts=len(earlier) + 1, seconds=seconds)
         write_whole(self.path / "result.json", json.dumps(asdict(counted), indent=2) + "\n")
@@ -110,7 +133,7 @@ class JobFolder:
     def result(self) -> Result | None:
         """What came of it; ``None`` while it has not ended."""
         file = self.path / "result.json"
-        return Result(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+        return _result(file) if file.is_file() else None
 
     def try_again(self) -> None:
         """Puts the result of a failed attempt aside."""
@@ -118,3 +141,11 @@ class JobFolder:
 
     def _failures(self) -> list[Path]:
         return sorted(self.path.glob("failure_*.json"))
+
+
+def _result(file: Path) -> Result:
+    content = read_json(file)
+    try:
+        return Result(**content)
+    except TypeError as error:
+        raise UserError(f"{file} is damaged: {error}.") from None

@@ -3,7 +3,7 @@
 import math
 import types
 from collections.abc import Mapping, Sequence
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 WORDS = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false", type(None): "null"}
 
@@ -13,11 +13,13 @@ def fits(value: Any, annotation: Any) -> bool:
 
     Args:
         value: As YAML gives it.
-        annotation: Of built-in kinds, lists, dictionaries and unions of them; anything else fits.
+        annotation: Of built-in kinds, literals, lists, dictionaries and unions of them; anything else fits.
     """
     origin, inside = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         return any(fits(value, each) for each in inside)
+    if origin is Literal:
+        return any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in inside)
     if annotation in (None, type(None)):
         return value is None
     if annotation is float:
@@ -38,8 +40,29 @@ def in_words(annotation: Any) -> str:
     origin, inside = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         return " or ".join(in_words(each) for each in inside)
+    if origin is Literal:
+        return str(inside[0]) if len(inside) == 1 else f"one of {', '.join(map(str, inside))}"
     if origin in (list, Sequence) or annotation is list:
         return f"a list of {in_words(inside[0])}" if inside else "a list"
     if origin in (dict, Mapping) or annotation is dict:
         return "a group of keys and values"
     return WORDS.get(type(None) if annotation is None else annotation, "a value")
+
+
+def choices_of(annotation: Any) -> list[str]:
+    """The words that a value of this kind, or of a list of this kind, may be; empty where any text is one."""
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return [each for each in inside if isinstance(each, str)]
+    if origin in (Union, types.UnionType, list, Sequence):
+        found = [choice for each in inside for choice in choices_of(each)]
+        return [] if str in inside else list(dict.fromkeys(found))
+    return []
+
+
+def is_choice(annotation: Any) -> bool:
+    """Whether nothing but the words of ``choices_of``, numbers among them, lists of these and null are of this kind."""
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType, list, Sequence):
+        return all(each is type(None) or is_choice(each) for each in inside)
+    return origin is Literal

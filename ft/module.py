@@ -21,6 +21,9 @@ from ft.data.module import DataModule
 from ft.data.randomness import derive_seed, seed_global_generators
 from ft.data.transforms import normalize
 from ft.data.whole_set import WholeSet
+from ft.faults.finite import refuse_unfinite
+from ft.faults.memory import Pieces
+from ft.faults.statistics import Statistics
 from ft.inference.predictions import Collector
 from ft.optim.full_batch import evaluate, l2_terms
 from ft.optim.groups import default_groups, one_group
@@ -63,6 +66,11 @@ class FineTuner(LightningModule):
         validated_at: The optimizer step after which these weights were last validated.
         highest_rate: Learning rate of the open stage that moves fastest, as the epoch began.
         repeating: Set by a plugin that computes a batch once more (SAM): nothing is logged then.
+        pieces: How a batch goes through where it does not fit.
+        statistics: Running statistics as they were before the current optimizer step.
+        rate_scale: What every learning rate is multiplied with.
+        step_left_out: Whether the optimizer step that was made last has changed nothing (``on_nan=skip``).
+        leaves_out: Whether such steps are: their loss is then not part of the epoch's.
     """
 
     def __init__(
@@ -101,6 +109,11 @@ class FineTuner(LightningModule):
         self.validated_at = -1
         self.highest_rate = 0.0
         self.repeating = False
+        self.pieces = Pieces(None, lambda size: None)
+        self.statistics = Statistics()
+        self.rate_scale = 1.0
+        self.step_left_out = False
+        self.leaves_out = False
         self.train_loss = task.loss
         self._l2: list[tuple[float, list[Tensor]]] = []
         self._whole_set = WholeSetInputs(model, self._prepare)
@@ -142,6 +155,7 @@ class FineTuner(LightningModule):
             per_epoch=math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches),
             mode=self.task.mode,
             watched=self.watched,
+            scale=lambda: self.rate_scale,
         )
         scheduler = LambdaLR(optimizer, [partial(rates.factor, group=group) for group in groups])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -253,9 +267,11 @@ class FineTuner(LightningModule):
         floats = tuple(values.to(self.dtype) if values.is_floating_point() else values for values in each)
         return batch._replace(images=floats[0] if len(floats) == 1 else floats)
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Any, batch_idx: int, *, repeated: bool = False) -> None:
         # For every batch, not for every epoch: a run that is resumed inside an epoch then draws what it would have.
         seed_global_generators(self.seed, "step", self.current_epoch, batch_idx, self.global_rank)
+        if not repeated and batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.statistics.keep(self.model)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.model(images)
@@ -283,16 +299,28 @@ class FineTuner(LightningModule):
             if self.recipe.mixup and targets is batch.targets and self.task.allows_soft_targets:
                 soft = self.task.soft_targets(targets)
                 images, targets = blend_all(images, soft, alpha=self.recipe.mixup, generator=generator)
-        return self._step(batch._replace(images=images, targets=targets), "train")
+        ready = batch._replace(images=images, targets=targets)
+        loss = self.pieces.loss(self, ready, batch_idx)
+        left_out = loss is not None and self.leaves_out and not bool(torch.isfinite(loss.detach()))
+        if loss is not None and not self.repeating and not left_out:
+            self._log_loss("train", loss, len(ready.index))
+        return loss
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        self.pieces.backward(self, loss)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        if not self.pieces.holds_gradients:
+            optimizer.zero_grad()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._step(batch, "val")
+        self.one_step(batch, "val")
 
     def on_test_epoch_start(self) -> None:
         self.collector.clear()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._step(batch, "test")
+        self.one_step(batch, "test")
 
     def on_predict_epoch_start(self) -> None:
         self.collector.clear()
@@ -304,7 +332,7 @@ class FineTuner(LightningModule):
             self.collector.add(batch.index, batch.targets, self.logits(batch))
         return batch.index  # Lightning warns of nothing
 
-    def _step(self, batch: Batch, kind: str) -> Tensor | None:
+    def one_step(self, batch: Batch, kind: str) -> Tensor | None:
         """Loss of one batch, and its metrics unless it is for training; ``None`` if none of it could be read."""
         self.bad_images.record(kind, batch.failures)
         size = len(batch.index)
@@ -313,16 +341,17 @@ class FineTuner(LightningModule):
         with pretrained_statistics(self.model) if kind == "train" and size == 1 else nullcontext():
             logits = self.logits(batch)
         loss = (self.train_loss if kind == "train" else self.task.loss)(logits, batch.targets)
-        if self.repeating:
-            return loss
-        self.log(f"{kind}/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         if kind != "train":
+            self._log_loss(kind, loss, size)
             outputs, targets = self.task.probabilities(logits.float()), self.task.metric_targets(batch.targets)
             self.metrics[kind].update(outputs, targets)
             if kind == "test":
                 self.metrics["classes"].update(outputs, targets)
                 self.collector.add(batch.index, batch.targets, logits)
         return loss
+
+    def _log_loss(self, kind: str, loss: Tensor, size: int) -> None:
+        self.log(f"{kind}/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         self._log_metrics("val")
@@ -368,6 +397,7 @@ class FineTuner(LightningModule):
         checkpoint["watched"] = self.watched
         checkpoint["watched_first"] = self.watched_first
         checkpoint["scores"] = dict(self.scores)
+        refuse_unfinite(checkpoint, self.model)  # plugins have put their averages there by now
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.watched[:] = checkpoint["watched"]  # plugins hold this list

@@ -9,10 +9,13 @@ import json
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ft.checkpoint.generations import current
+from ft.checkpoint.not_written import writing
 from ft.errors import UserError, did_you_mean
 
 # Hands the folder to the processes that run the same command again for the other ranks.
@@ -76,11 +79,11 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        return self.checkpoints / "best"
+        return current(self.checkpoints / "best")
 
     @property
     def last(self) -> Path:
-        return self.checkpoints / "last"
+        return current(self.checkpoints / "last")
 
     @property
     def summary(self) -> Path:
@@ -101,17 +104,28 @@ class RunFolder:
         Raises:
             UserError: The run has not come so far.
         """
-        path = self.checkpoints / which
+        path = current(self.checkpoints / which)
         if not path.is_dir():
             raise UserError(f"the run {self.path} has no checkpoint {which!r} yet: its first epoch never ended.")
         return path
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a text file beside its place and moves it there."""
+    """Writes a text file beside its place and moves it there.
+
+    Raises:
+        NotWritten: What was there before is still there.
+    """
     fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+    content = text.encode()
+    with writing(path, len(content)):
+        try:
+            fresh.write_bytes(content)
+            fresh.replace(path)
+        except OSError:
+            with suppress(OSError):
+                fresh.unlink(missing_ok=True)
+            raise
 
 
 def _point(link: Path, target: Path) -> None:

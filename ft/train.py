@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def train(config: "DictConfig") -> float | None:
     """Trains, tests the best checkpoint, writes the report, and returns the task's metric, for sweepers."""
-    started = time.time()  # before the imports: they are part of what the user waits for
+    started = time.monotonic()  # before the imports: they are part of what the user waits for
     if config.sweep.job is not None:
         with heavy_imports():
             from ft.jobs.dispatch import run_job
@@ -28,12 +28,14 @@ def train(config: "DictConfig") -> float | None:
     if alone and (searches != "grid" or config.sweep.space):
         raise UserError(f"sweep={searches} asks for many runs: add -m. (python -m ft.train -m sweep={searches})")
     with heavy_imports():
+        from ft.build.autoresume import claimed
         from ft.build.run import build
         from ft.fit import fit
         from ft.inference.predictions import FOLDER as PREDICTIONS
         from ft.report import report_or_warn
 
-    run = build(config, started=started)
+    claim = None if config.resume else claimed(config)
+    run = build(config, started=started, claim=claim)
     value = fit(run, started=started)
     if config.report and alone and run.trainer.is_global_zero and (run.folder.path / PREDICTIONS).is_dir():
         report_or_warn(str(run.folder.path))

@@ -11,7 +11,7 @@ torchvision's. Turn on with ``plugins=[augmentation]``; ``plugins.augmentation.p
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from lightning.pytorch import Trainer
@@ -29,7 +29,8 @@ from ft.data.transforms import EvaluationTransform, Transform, normalize
 from ft.errors import one_of, require
 
 KEY = "plugins.augmentation"
-RAMPS = ("constant", "linear")
+Ramp = Literal["constant", "linear"]
+RAMPS = get_args(Ramp)
 
 
 def strength_at(epoch: int, *, strength: float, ramp: str, num_epochs: int | None, off_last: int) -> float:
@@ -75,7 +76,7 @@ class Augmentation(Plugin):
         self,
         *,
         strength: float,
-        ramp: str,
+        ramp: Ramp,
         frozen_strength: float | None,
         off_last: int,
         hflip: float,
@@ -85,13 +86,13 @@ class Augmentation(Plugin):
         rotation: float,
         shear: float,
         translation: float,
-        padding: str,
+        padding: Literal["reflection", "border", "zeros"],
         presize: float,
         rescale: float,
         color_jitter: dict[str, float],
         blur: dict[str, Any],
         erasing: dict[str, Any],
-        policy: str,
+        policy: Literal["none", "trivial", "rand", "augmix"],
         preview: bool,
     ) -> None:
         self.ranges = Ranges(

@@ -9,7 +9,7 @@ https://arxiv.org/abs/2102.06171, equation 3. Turn on with ``plugins=[clip]``.
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 from lightning.pytorch import Trainer
 from timm.utils.agc import adaptive_clip_grad
@@ -22,7 +22,8 @@ from ft.errors import one_of, require
 from ft.model.stages import HEAD
 
 KEY = "plugins.clip"
-MODES = ("norm", "value", "adaptive")
+Mode = Literal["norm", "value", "adaptive"]
+MODES = get_args(Mode)
 
 
 def clip(backbone: Sequence[nn.Parameter], head: Sequence[nn.Parameter], *, mode: str, max: float) -> Tensor:
@@ -64,7 +65,7 @@ class Clip(Plugin):
     needs_whole_weights = True
     neutral: ClassVar = {"max": None}
 
-    def __init__(self, *, mode: str, max: float | None) -> None:
+    def __init__(self, *, mode: Mode, max: float | None) -> None:
         one_of(mode, MODES, f"{KEY}.mode")
         require(max is None or max > 0, f"{KEY}.max", "must be null or above 0", max)
         self.mode = mode

@@ -14,7 +14,7 @@ import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from lightning.pytorch import Trainer
@@ -31,7 +31,8 @@ from ft.optim.head_cross_validation import cross_validate
 from ft.plot import lines
 
 KEY = "plugins.dropout_tuning"
-CURVES = ("constant", "early", "late", "linear", "cosine", "auto")
+Curve = Literal["constant", "early", "late", "linear", "cosine", "auto"]
+CURVES = get_args(Curve)
 # What a model without such dropout can do about it.
 ABSENT = {
     HEAD: "this model's head has no nn.Dropout: leave head out of it",
@@ -119,7 +120,7 @@ class DropoutTuning(Plugin):
         self,
         *,
         where: list[str],
-        curve: str,
+        curve: Curve,
         rate: float,
         cutoff: float,
         stages: dict[str, float] | None,
@@ -218,7 +219,7 @@ class DropoutTuning(Plugin):
         self.loss_so_far = None
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if not self.auto or not outputs:
+        if not self.auto or not outputs or pl_module.step_left_out:
             return
         # Lightning's own mean of the epoch would begin anew when a run is resumed inside it.
         size = len(batch.index)

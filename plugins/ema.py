@@ -49,7 +49,9 @@ class Ema(Plugin):
             self.weights.average.clear()  # that of a run that was resumed without
         elif trainer.global_step > self.updates:
             self.updates = trainer.global_step
-            self.weights.update(pl_module.model, 1 - decay_at(self.updates, decay=self.decay, warmup=self.warmup))
+            if not pl_module.step_left_out:
+                share = 1 - decay_at(self.updates, decay=self.decay, warmup=self.warmup)
+                self.weights.update(pl_module.model, share)
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         self.weights.swap_in(pl_module.model)

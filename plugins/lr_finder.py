@@ -162,6 +162,7 @@ class LrFinder(Plugin):
                     # What a stage's rate is, relative to optimizer.lr, stays.
                     group["lr"] = rate * group["initial_lr"] / self.lr
                 seed_global_generators(module.seed, self.name, step, trainer.global_rank)
+                optimizer.zero_grad()  # before: of a batch that goes through in pieces, the first are done afterwards
                 with trainer.precision_plugin.train_step_context():
                     loss = module.training_step(batch, step)
                 # Of the images of a batch none could be read.
@@ -170,7 +171,6 @@ class LrFinder(Plugin):
                 # The processes agree: synchronised batch norm would wait for one that has stopped alone.
                 if trainer.strategy.reduce_boolean_decision(diverged, all=False):
                     break
-                optimizer.zero_grad()
                 if loss is not None:
                     loss.backward()
                     optimizer.step()

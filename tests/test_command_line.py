@@ -31,7 +31,7 @@ MISTAKES = {
     "group": (["optimzer=adam"], ["no config key optimzer", "Did you mean optimizer"]),
     "key": (["trainer.max_epoch=3"], ["no config key trainer.max_epoch", "Did you mean trainer.max_epochs"]),
     "key without its group": (["lr=0.1"], ["no config key lr", "Did you mean optimizer.lr"]),
-    "kind": (["trainer.max_epochs=abc"], ["trainer.max_epochs must be a whole number, got 'abc'"]),
+    "kind": (["trainer.max_epochs=abc"], ["trainer.max_epochs must be a whole number or null, got 'abc'"]),
     "switch": (["test=maybe"], ["test must be true or false, got 'maybe'"]),
     "grammar": (["data.root=/my(photos"], ["Hydra reads ( in /my(photos", "'data.root=\"/my(photos\"'"]),
     "no value": (["adam"], ["'adam' is not key=value"]),

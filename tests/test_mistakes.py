@@ -58,7 +58,7 @@ WRONG_VALUES = {
     "data.class_weights=[1,2]": "data.class_weights must be null, balanced, or a list of 4 positive numbers",
     "trainer.precision=17": "trainer: ",
     "trainer.accelerator=gpu": "Set trainer.accelerator=auto, or trainer=cpu",
-    "+trainer.max_epoch=3": "Did you mean max_epochs or",
+    "+trainer.max_epoch=3": "Did you mean max_epochs?",
     "+plugins.nothing.rate=1": "plugins.nothing has settings but is not switched on",
 }
 

@@ -14,12 +14,12 @@ from tests.test_command_line import ROOT, ft
 from tests.test_processes import only_run, state_of
 
 
-def srun(*words: str, tasks: int) -> list[subprocess.CompletedProcess[str]]:
-    """Starts a command as often as there are tasks, on one node, with the variables that ``srun`` sets."""
+def job_of(*, tasks: int) -> dict[str, str]:
+    """The variables that ``srun`` sets, the same for all tasks of a job on one node."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    job = {
+    return {
         "SLURM_JOB_ID": "4242",
         "SLURM_JOB_NAME": "ft",
         "SLURM_NTASKS": str(tasks),
@@ -31,7 +31,11 @@ def srun(*words: str, tasks: int) -> list[subprocess.CompletedProcess[str]]:
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",
     }
-    started = [
+
+
+def started_tasks(*words: str, job: dict[str, str], tasks: int) -> list[subprocess.Popen[str]]:
+    """A command, started as often as there are tasks."""
+    return [
         subprocess.Popen(
             [sys.executable, "-m", "ft.train", *words],
             cwd=ROOT,
@@ -42,6 +46,11 @@ def srun(*words: str, tasks: int) -> list[subprocess.CompletedProcess[str]]:
         )
         for task in range(tasks)
     ]
+
+
+def srun(*words: str, tasks: int) -> list[subprocess.CompletedProcess[str]]:
+    """The same, to its end."""
+    started = started_tasks(*words, job=job_of(tasks=tasks), tasks=tasks)
     ended = [process.communicate(timeout=300) for process in started]
     return [
         subprocess.CompletedProcess(process.args, process.returncode, *streams)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ from ft.tasks.task import Task
 CORE_KEYS = (
     "batch_size",
     "num_workers",
+    "timeout",
+    "changed",
     "val_fraction",
     "test_fraction",
     "split_seed",
@@ -88,19 +91,20 @@ class Data:
         )
 
 
-def build_data(config: dict[str, Any], task: Task, *, fit_labels: bool = True) -> Data:
+def build_data(config: dict[str, Any], task: Task, *, fit_labels: bool = True, decode: bool = True) -> Data:
     """Reads the data set and checks it.
 
     Args:
         config: The whole config.
         task: Learns its classes from the training labels.
         fit_labels: Off where the task knows its classes already.
+        decode: Off where whoever asks looks for damaged images himself.
 
     Raises:
         UserError: Anything that is wrong with the data.
     """
     settings = config["data"]
-    source = prepare_source(settings)
+    source = prepare_source(settings, decode=decode)
     train = source.splits["train"]
     if fit_labels:
         task.fit_labels(train.labels, source.classes, source.columns)
@@ -118,30 +122,40 @@ def build_data(config: dict[str, Any], task: Task, *, fit_labels: bool = True) -
             settings["num_workers"],
             balanced=settings["balanced"],
             full_batch=config["optimizer"]["full_batch"],
+            timeout=settings["timeout"],
         ),
         in_memory=source.in_memory,
         bad_images=BadImages(
-            settings["on_bad"], {name: split.names for name, split in source.splits.items()}, source.bad
+            settings["on_bad"],
+            {name: split.names for name, split in source.splits.items()},
+            source.bad,
+            {name: files for name, split in source.splits.items() if (files := file_paths(split.images))},
         ),
         decoded_limit=_decoded_limit(settings["decoded"], settings["decoded_limit"]),
     )
 
 
-def prepare_source(settings: dict[str, Any]) -> Source:
-    """The data set with all its splits, without what cannot be read, cut down as asked."""
+def prepare_source(settings: dict[str, Any], *, decode: bool = True) -> Source:
+    """The data set with all its splits, without what cannot be read, cut down as asked.
+
+    Args:
+        settings: The group ``data``.
+        decode: Whether images that are left out are all known now, or only those without a valid header.
+    """
     source: Source = instantiate({key: value for key, value in settings.items() if key not in CORE_KEYS}, "data")
     check = drop_unreadable_once if settings["decoded"] == "auto" else drop_unreadable
-    source = check(source, on_bad=settings["on_bad"])
+    source = check(source, on_bad=settings["on_bad"], decode=decode and settings["on_bad"] != "error")
+    listed = partial(only_listed, left_out={bad.name for bad in source.bad})
     splits = dict(source.splits)
     # A list of training images comes before the fractions: they are taken from what it names.
     if settings["val_subset_file"] is not None:
         where = splits.get("val", splits["train"])
         try:
-            splits["val"] = only_listed(where, settings["val_subset_file"], "data.val_subset_file")
+            splits["val"] = listed(where, settings["val_subset_file"], "data.val_subset_file")
         except UserError:
-            splits["val"] = only_listed(splits["train"], settings["val_subset_file"], "data.val_subset_file")
+            splits["val"] = listed(splits["train"], settings["val_subset_file"], "data.val_subset_file")
     if settings["subset_file"] is not None:
-        splits["train"] = only_listed(splits["train"], settings["subset_file"], "data.subset_file")
+        splits["train"] = listed(splits["train"], settings["subset_file"], "data.subset_file")
     source = complete(
         source.with_splits(splits),
         val_fraction=settings["val_fraction"],

@@ -69,7 +69,7 @@ def build_evaluation(composed: DictConfig) -> Evaluation:
     checkpoint = folder.checkpoint("best")
     load_weights(checkpoint, module)
     # Bad images are then looked up under the split that is evaluated, whatever Lightning calls its loop.
-    module.bad_images.names = {**module.bad_images.names, "test": data.splits[wishes["split"]].names}
+    module.bad_images.stand_in("test", wishes["split"])
     loader = data.loaders(model.input_spec, [], seed=0).evaluation_loader(wishes["split"])
     precision: Any = config["trainer"]["precision"]
     if precision == "auto":

@@ -82,7 +82,7 @@ def build_examination(composed: DictConfig, folder: RunFolder | None) -> Examina
         task = stored_task(folder, config)
     # Here all of them are listed, and what the loss makes of the classes does not matter.
     config["data"].update(on_bad="skip", class_weights=None)
-    data = build_data(config, task, fit_labels=folder is None)
+    data = build_data(config, task, fit_labels=folder is None, decode=False)
     no_features = "labels=false" if not wishes["labels"] else ""
     if task.name != "classification":
         no_features = f"task={task.name} has no classes to mistake"

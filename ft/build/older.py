@@ -13,8 +13,13 @@ def complete(config: dict[str, Any]) -> dict[str, Any]:
     if config["recipe"]["name"] == "auto":
         config["recipe"].setdefault("mixup", 0.0)
     config.setdefault("cache", {"activations": False, "dtype": "auto", "memory": 0, "disk": 0})
-    config.setdefault("budget", None)
-    for key, value in (("decoded", "off"), ("decoded_limit", 1.0)):
+    for key, value in (("budget", None), ("choices", {})):
+        config.setdefault(key, value)
+    config.setdefault("on_nan", "stop")
+    config.setdefault("checkpoint", {"on_error": "stop"})
+    config.setdefault("on_nan_limits", {"skips": 10, "rollbacks": 3, "lr_factor": 0.5})
+    config["trainer"].setdefault("micro_batch", None)
+    for key, value in (("timeout", 600), ("changed", "error"), ("decoded", "off"), ("decoded_limit", 1.0)):
         config["data"].setdefault(key, value)
     for key, value in (("flip", True), ("recipe", None)):
         config["data"]["suggested"].setdefault(key, value)

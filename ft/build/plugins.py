@@ -6,8 +6,8 @@ from typing import Any
 
 from ft.errors import UserError
 from ft.instantiate import instantiate, locate
-from ft.kinds import fits, in_words
 from ft.plugin import Plugin
+from ft.rules.rule import Rule
 
 
 def build_plugins(config: dict[str, Any]) -> list[Plugin]:
@@ -47,8 +47,8 @@ def _check_kinds(entry: dict[str, Any], key: str) -> None:
     parameters = inspect.signature(locate(entry["_target_"], key)).parameters
     for name, value in entry.items():
         annotation = parameters[name].annotation if name in parameters else inspect.Parameter.empty
-        if annotation is not inspect.Parameter.empty and not fits(value, annotation):
-            raise UserError(f"{key}.{name} must be {in_words(annotation)}, got {value!r}.")
+        if annotation is not inspect.Parameter.empty:
+            Rule(annotation).check(f"{key}.{name}", value)
 
 
 def _refuse_shared_roles(plugins: Sequence[Plugin]) -> None:

@@ -8,6 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from ft.build.older import complete
+from ft.build.stored_config import read_config
 from ft.errors import UserError
 from ft.run_folder import RunFolder
 
@@ -25,7 +26,7 @@ def resumed_config(composed: DictConfig) -> tuple[RunFolder | None, dict[str, An
         return None, _new(composed)
     folder = RunFolder.find(composed.resume, runs_dir=composed.runs_dir, key="resume")
     folder.checkpoint("last")
-    config = OmegaConf.load(folder.config)
+    config = read_config(folder.config)
     loader = GlobalHydra.instance().config_loader()
     groups = loader.list_groups("")
     overrides = OverridesParser.create(config_loader=loader).parse_overrides(list(HydraConfig.get().overrides.task))
@@ -44,7 +45,6 @@ def resumed_config(composed: DictConfig) -> tuple[RunFolder | None, dict[str, An
                 "Begin a new run for another value."
             )
         OmegaConf.update(config, key, OmegaConf.select(composed, key), force_add=True)
-    assert isinstance(config, DictConfig)
     return folder, complete(_plain(config))
 
 
@@ -52,9 +52,7 @@ def config_at(place: RunFolder, composed: DictConfig) -> tuple[RunFolder | None,
     """The same for a run whose folder is given: it goes on with its own config where it has a checkpoint."""
     if not place.last.is_dir():
         return None, _new(composed)
-    config = OmegaConf.load(place.config)
-    assert isinstance(config, DictConfig)
-    return place, complete(_plain(config))
+    return place, complete(_plain(read_config(place.config)))
 
 
 def _new(composed: DictConfig) -> dict[str, Any]:

@@ -9,8 +9,11 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from omegaconf import DictConfig, OmegaConf
 
+from ft.build import same_data
+from ft.build.autoresume import Claim
 from ft.build.data import Data, build_data
 from ft.build.full_batch_rules import refuse_with_full_batch
+from ft.build.micro_batch import pieces
 from ft.build.plugins import build_plugins, useful_plugins
 from ft.build.recipe import build_recipe, cache_options, recipe_view, whole_model_steps
 from ft.build.resume import config_at, resumed_config
@@ -23,6 +26,7 @@ from ft.data.module import DataModule
 from ft.data.randomness import seed_global_generators
 from ft.duration import seconds_of
 from ft.errors import UserError, one_of, require
+from ft.faults.processes import end_with_parent
 from ft.instantiate import check_targets, instantiate, instantiate_later, locate
 from ft.module import FineTuner
 from ft.optim.options import OptimizerOptions, ScheduleOptions
@@ -30,7 +34,8 @@ from ft.phases.budget import Budget, EndInTime
 from ft.phases.prefix_cache import PrefixCache
 from ft.phases.recipe import Recipe
 from ft.plugin import Plugin, fold
-from ft.run_folder import RunFolder
+from ft.quarantine import list_bad_images
+from ft.run_folder import RunFolder, write_whole
 from ft.show.metrics_csv import MetricsCsv
 from ft.tasks.task import Task
 
@@ -63,24 +68,30 @@ def build(
     started: float | None = None,
     place: RunFolder | None = None,
     callbacks: Sequence[Callback] = (),
+    claim: Claim | None = None,
 ) -> Run:
     """Builds a training run; the run folder is the last thing that is made.
 
     Args:
         composed: The whole config.
-        started: When the user's wait began, as ``time.time()`` tells it; now, if nothing is said.
+        started: When the user's wait began, as ``time.monotonic()`` tells it; now, if nothing is said.
         place: Where the run is to be, in place of a new name below ``runs_dir``; a run that was begun there goes on.
         callbacks: Of Lightning, that listen besides the plugins.
+        claim: Says where an unfinished run of the same command is, and is told where this one begins.
 
     Raises:
         UserError: Anything the user can mend.
     """
-    started = time.time() if started is None else started
+    started = time.monotonic() if started is None else started
     lightning_quiet()
+    end_with_parent()
+    place = claim.place if claim is not None and place is None else place
     folder, config = resumed_config(composed) if place is None else config_at(place, composed)
     if isinstance(config.get("experiment"), dict):
         name = config["choices"].get("experiment")
         raise UserError(f"conf/experiment/{name}.yaml needs '# @package _global_' as its first line.")
+    if claim is not None and claim.tuned:
+        config["trainer"]["tuned"] = claim.tuned
     resumed = folder is not None
     folder = folder or place or RunFolder.plan(config["runs_dir"])
     check_targets(config)
@@ -88,6 +99,8 @@ def build(
     plugins = build_plugins(config["plugins"])
     task: Task = instantiate(config["task"], "task")
     data = build_data(config, task)
+    if resumed:
+        same_data.check(data, folder, config["data"])
     model = build_model(config, task, data.suggested, load_weights=not resumed)
     plugins = useful_plugins(plugins, config)
     model = fold(plugins, "change_model", model)
@@ -98,6 +111,7 @@ def build(
     choice = tuned(config, model, loaders, whole_model_steps=whole_model_steps(recipe, data))
     cache = PrefixCache(cache_options(config, data, plugins, view, choice=choice), seed=config["seed"], budget=budget)
     module = build_module(config, model, task, data, plugins, recipe, cache)
+    module.pieces = pieces(config, folder)
     interrupt = StopBetweenBatches()
     trainer, metrics, checkpoints = build_trainer(
         config, folder, task, plugins, [interrupt, EndInTime(budget), *callbacks]
@@ -110,7 +124,11 @@ def build(
         plugin.prepare(module, trainer, loaders)
     module.check_phases(trainer.max_epochs or 1)
     if not resumed and process_rank() == 0:
+        if claim is not None:
+            claim.begun(folder)
         begin(folder, config, task)
+        same_data.keep(data, folder)
+        list_bad_images(folder, data.bad_images)
     return Run(config, folder, resumed, data, loaders, module, trainer, metrics, checkpoints, interrupt)
 
 
@@ -126,7 +144,7 @@ def begin(folder: RunFolder, config: dict[str, Any], task: Task) -> None:
         UserError: The place cannot be written to.
     """
     folder.create()
-    folder.config.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
+    write_whole(folder.config, OmegaConf.to_yaml(config))
     folder.write_json("classes.json", task.state_dict())
 
 

@@ -34,7 +34,7 @@ def refuse_with_shards(
         (recipe.computes_head, "a head that is computed from features", "recipe=full model.head_init=null"),
         (config["cache"]["activations"], "stored activations in place of passes through the model", "cache=off"),
         (config["optimizer"]["full_batch"], "an optimizer that sees all parameters as one", "optimizer=adamw"),
-        (config["data"]["on_bad"] == "skip", "batches that some process has no image of", "data.on_bad=error"),
+        (config["data"]["on_bad"] != "error", "batches that some process has no image of", "data.on_bad=error"),
         (config["data"]["batch_size"] < 2, "evaluation image by image", "data.batch_size=2 or more"),
         (
             smallest < trainer.world_size,

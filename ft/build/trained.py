@@ -1,6 +1,5 @@
 """From a run folder to its trained model, without its data set: what prediction, export and serving start from."""
 
-import json
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -8,12 +7,14 @@ from omegaconf import OmegaConf
 from ft.build.older import complete
 from ft.build.plugins import build_plugins, useful_plugins
 from ft.build.run import build_model
+from ft.build.stored_config import read_config
 from ft.checkpoint.load import load_model_weights
-from ft.errors import one_of
+from ft.errors import UserError, one_of
 from ft.inference.pixels import DTYPES, on_pixels, torch_device
 from ft.inference.predictor import Predictor
 from ft.inference.reading import Reading
 from ft.instantiate import check_targets, instantiate
+from ft.plain_files import read_json
 from ft.plugin import fold
 from ft.run_folder import RunFolder
 from ft.tasks.task import Task
@@ -21,7 +22,7 @@ from ft.tasks.task import Task
 
 def stored_config(folder: RunFolder) -> dict[str, Any]:
     """The config of a run, checked before anything of it is built."""
-    config: Any = complete(OmegaConf.to_container(OmegaConf.load(folder.config), resolve=True))  # pyright: ignore
+    config: Any = complete(OmegaConf.to_container(read_config(folder.config)))  # pyright: ignore
     check_targets(config)
     return config
 
@@ -29,7 +30,11 @@ def stored_config(folder: RunFolder) -> dict[str, Any]:
 def stored_task(folder: RunFolder, config: dict[str, Any]) -> Task:
     """The task with the classes of the run."""
     task: Task = instantiate(config["task"], "task")
-    task.load_state_dict(json.loads((folder.path / "classes.json").read_text(encoding="utf-8")))
+    file = folder.path / "classes.json"
+    try:
+        task.load_state_dict(read_json(file))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{file} is damaged: {type(error).__name__}: {error}.") from None
     return task
 
 
@@ -37,7 +42,10 @@ def stored_reading(folder: RunFolder, task: Task) -> Reading:
     """What the logits mean; uncalibrated for a run that never came to its end."""
     if not folder.reading.is_file():
         return Reading.of_task(task)
-    return Reading.from_dict(json.loads(folder.reading.read_text(encoding="utf-8")))
+    try:
+        return Reading.from_dict(read_json(folder.reading))
+    except TypeError as error:
+        raise UserError(f"{folder.reading} is damaged: {error}.") from None
 
 
 def load_predictor(folder: RunFolder, *, device: str = "cpu", precision: str = "fp32") -> Predictor:
@@ -69,7 +77,7 @@ def load_predictor(folder: RunFolder, *, device: str = "cpu", precision: str = "
         "run": folder.path.name,
         "data": config["choices"].get("data"),
         "head": settings.get("head"),
-        "summary": json.loads(folder.summary.read_text(encoding="utf-8")) if folder.summary.is_file() else {},
+        "summary": read_json(folder.summary) if folder.summary.is_file() else {},
     }
     features = getattr(model, "features", None)
     return Predictor(

@@ -15,9 +15,11 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ft.checkpoint.fsdp import Fsdp
-from ft.checkpoint.keep import KeepCheckpoints
+from ft.checkpoint.keep import ON_ERROR, KeepCheckpoints
 from ft.checkpoint.lightning_io import FolderCheckpointIO
-from ft.errors import UserError, did_you_mean
+from ft.errors import UserError, did_you_mean, one_of
+from ft.faults.guard import Guard, OnNan
+from ft.faults.rollback import FirstCheckpoint
 from ft.instantiate import instantiate
 from ft.machine.choice import Choice, choice_from_config
 from ft.plugin import Plugin
@@ -27,7 +29,7 @@ from ft.show.progress import Clock, PlainProgress, TerminalProgress
 from ft.tasks.task import Task
 
 # Keys of the trainer's config that are ours; the others are Lightning's. ``tuned`` is in the config of a run that was.
-OWN_KEYS = ("autotune", "tuned")
+OWN_KEYS = ("autotune", "tuned", "micro_batch")
 
 # Lightning logger -> extra that brings what it needs
 EXTRAS = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
@@ -72,15 +74,23 @@ def build_trainer(
             f"optimizer={config['choices'].get('optimizer')}: half precision is only for mini-batches. Set 32-true."
         )
     metrics = MetricsCsv(folder.path / "metrics.csv")
-    checkpoints = KeepCheckpoints(folder.checkpoints, metric=task.metric, mode=task.mode)
+    on_error = config["checkpoint"]["on_error"]
+    one_of(on_error, ON_ERROR, "checkpoint.on_error")
+    checkpoints = KeepCheckpoints(folder.checkpoints, metric=task.metric, mode=task.mode, on_error=on_error)
     checkpoints.before_last = metrics.write_epoch
+    guard = Guard(OnNan(config["on_nan"], **config["on_nan_limits"]))
+    if config["optimizer"]["full_batch"] and guard.rules.answer != "stop":
+        raise UserError(
+            f"on_nan={guard.rules.answer} needs a mini-batch optimizer: set on_nan=stop, or optimizer=adamw."
+        )
+    going_back = [FirstCheckpoint(folder.last)] if guard.rules.answer == "rollback" else []
     bar = TerminalProgress() if sys.stdout.isatty() else PlainProgress()
     try:
         trainer = Trainer(
             **settings,
-            callbacks=[*first, *plugins, Clock(), bar, checkpoints],
+            callbacks=[guard, *first, *plugins, Clock(), bar, checkpoints, *going_back],
             logger=[metrics, *build_loggers(config["logger"], folder)],
-            plugins=[FolderCheckpointIO()],
+            plugins=[FolderCheckpointIO(config)],
             default_root_dir=folder.path,  # where plugins write
             use_distributed_sampler=False,
             enable_model_summary=False,

@@ -2,7 +2,7 @@
 
     activations/<key>/  0.0.bin     (R, ...) one row an image that could be read: raw numbers
                         0.1.bin     its scales, for int8; 1.0.bin ... where several tensors cross
-                        about.json  shapes, kinds, sha256 of each file, which images the rows are of
+                        about.json  shapes, kinds, sha256 of each file, which images the rows are of; and its own
 
 The key says what the rows depend on: the weights before the boundary, the boundary, the images, how they were cropped
 and augmented, the kind of numbers, the versions. An entry is written beside its place and moved there whole; one whose
@@ -12,7 +12,7 @@ files are not what its ``about.json`` says is removed and computed again.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ft.cache.codec import decode
 from ft.cache.folder import ABOUT, place, read_about, touch
 
-FORMAT = 1
+FORMAT = 2
 CHUNK = 1 << 24  # bytes that are hashed at a time
 
 
@@ -97,19 +97,22 @@ class Stored:
         return Stored(parts, self.row, self.failures)
 
 
-def read(key: str, *, memory: float) -> Stored | None:
+def read(key: str, *, memory: float, tell: Callable[[str], None] = print) -> Stored | None:
     """An entry, if it is there and whole; one that is damaged is removed.
+
+    Its files are hashed every time they are opened. What somebody changes in a file that is mapped already is not seen.
 
     Args:
         key: Its name.
         memory: Bytes up to which it is copied into memory; beyond, its files are mapped.
+        tell: Gets the line about a damaged one.
     """
     folder = place("activations", key)
     if not (folder / ABOUT).is_file():
         return None
     found = read_about(folder)
     try:
-        if found.pop("sha256") != content_hash({name: value for name, value in found.items() if name != "about"}):
+        if not found:
             raise ValueError(f"{ABOUT} is damaged")
         in_memory = sum(file.stat().st_size for file in folder.glob("*.bin")) <= memory
         parts = [
@@ -122,7 +125,8 @@ def read(key: str, *, memory: float) -> Stored | None:
             )
             for at, part in enumerate(found["parts"])
         ]
-    except (KeyError, ValueError, OSError):
+    except (KeyError, ValueError, OSError) as error:
+        tell(f"cache: {folder}: {error}; it is computed again")
         shutil.rmtree(folder, ignore_errors=True)
         return None
     touch(folder)
@@ -144,8 +148,3 @@ def _read_array(path: Path, rows: int, array: Mapping[str, Any], *, in_memory: b
     if digest.hexdigest() != array["sha256"]:
         raise ValueError(f"{path.name} is damaged")
     return flat.view(shape)
-
-
-def content_hash(found: Mapping[str, Any]) -> str:
-    """Of what ``about.json`` says."""
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()

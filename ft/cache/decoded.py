@@ -58,7 +58,7 @@ class Room:
         self.tell = tell
         # What was opened since then may be in use. A file's time can be a tick behind the clock.
         self.started = time.time() - 1
-        self._told = False
+        self._told = self._told_damage = False
 
     def make(self, needed: int) -> None:
         """Removes what has not been used for the longest time, until so many bytes fit.
@@ -83,6 +83,12 @@ class Room:
                 f"decoded images are not kept in {cache_dir()}: {in_words(needed)} are needed, "
                 f"{in_words(free_bytes()[0])} are free, and {error.strerror or error}. They are decoded every time."
             )
+
+    def damaged(self, what: str) -> None:
+        """Says that something was not what had been written."""
+        if not self._told_damage:
+            self._told_damage = True
+            self.tell(f"cache: {what}; it is decoded again")
 
 
 class DecodedSplit:
@@ -126,7 +132,7 @@ class DecodedSplit:
             shape = (len(self.images), spec.channels, spec.height, spec.width)
             path = place("decoded", self._key(view))
             try:
-                self._open[view] = opened(path, shape) or self._made(path, shape, view)
+                self._open[view] = opened(path, shape, self.room.damaged) or self._made(path, shape, view)
                 touch(path)
             except OSError as error:
                 self.room.refuse(sum(files_of(shape).values()), error)
@@ -135,7 +141,7 @@ class DecodedSplit:
 
     def _made(self, path: Path, shape: Shape, view: EvaluationTransform) -> DecodedViews:
         with locked(path):
-            if found := opened(path, shape):
+            if found := opened(path, shape, self.room.damaged):
                 return found
             self.room.make(sum(files_of(shape).values()))
             with made_whole(path) as folder:
@@ -144,7 +150,7 @@ class DecodedSplit:
                 spec, paths = view.spec, [os.path.abspath(path) for path in file_paths(self.images) or []]
                 size = f"{spec.width} x {spec.height} x {spec.channels}"
                 write_about(folder, {"images": len(paths), "size": size, "of": os.path.commonpath(paths)})
-        return DecodedViews(path, shape)
+        return DecodedViews(path, shape, self.room.damaged)
 
     def _key(self, view: EvaluationTransform) -> str:
         """Mean and std are no part of it: they come in later, on the device."""

@@ -4,7 +4,8 @@
     sums.u64    (N,)           0 missing, 1 could not be read, else 2**32 + crc32 of the pixels
 
 Any process writes any image, its pixels first and then its sum: written twice they are the same, and what was half
-written or damaged does not fit its sum and is decoded again. A process checks an image when it first reads it.
+written or damaged does not fit its sum and is decoded again. A process checks an image when it first reads it; what
+somebody changes in the files after that is not seen by it.
 """
 
 import os
@@ -27,23 +28,30 @@ DEVICE_SHARE = 0.25
 Shape = tuple[int, int, int, int]
 
 
+class WrongSize(OSError):
+    """A file of an entry has been cut off."""
+
+
 class DecodedViews:
     """An entry that is open.
 
     Args:
         path: Its folder.
         shape: ``(N, C, H, W)``.
+        damaged: Told when something is not what was written.
 
     Raises:
-        OSError: It is not there, or not of this shape.
+        OSError: It is not there.
+        WrongSize: It is not of this shape.
     """
 
-    def __init__(self, path: Path, shape: Shape) -> None:
+    def __init__(self, path: Path, shape: Shape, damaged: Callable[[str], None]) -> None:
         self.path = path
+        self.damaged = damaged
         self.shape = shape
         for name, size in files_of(shape).items():
             if (found := (path / name).stat().st_size) != size:
-                raise OSError(f"{path / name} has {found} bytes instead of {size}")
+                raise WrongSize(f"{path / name} has {found} bytes instead of {size}")
         # Where it cannot be written to, what this process decodes remains its own.
         self._writable = all(os.access(path / name, os.W_OK) for name in (PIXELS, SUMS))
         mode = "r+" if self._writable else "c"
@@ -97,7 +105,10 @@ class DecodedViews:
     def _is_good(self, index: int) -> bool:
         if not self._good[index]:
             kept = int(self._sums[index])
-            self._good[index] = kept >= KEPT and kept == KEPT + zlib.crc32(self._pixels[index].data)
+            if kept not in (MISSING, UNREADABLE):
+                self._good[index] = kept == KEPT + zlib.crc32(self._pixels[index].data)
+                if not self._good[index]:
+                    self.damaged(f"an image in {self.path} does not fit its sum")
         return bool(self._good[index])
 
     def _on(self, device: torch.device) -> Tensor | None:
@@ -119,9 +130,12 @@ def files_of(shape: Shape) -> dict[str, int]:
     return {PIXELS: int(np.prod(shape)), SUMS: 8 * shape[0]}
 
 
-def opened(path: Path, shape: Shape) -> DecodedViews | None:
+def opened(path: Path, shape: Shape, damaged: Callable[[str], None]) -> DecodedViews | None:
     """The entry, if it is there and of this shape."""
     try:
-        return DecodedViews(path, shape)
+        return DecodedViews(path, shape, damaged)
+    except WrongSize as error:
+        damaged(str(error))
     except (OSError, ValueError):
-        return None
+        pass
+    return None

@@ -8,6 +8,7 @@ time: a run that has it open goes on, the next one computes it again.
 """
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -24,6 +25,7 @@ from filelock import FileLock, Timeout
 
 KINDS = ("activations", "decoded", "machine")
 ABOUT = "about.json"
+SUM = "sum"
 
 
 @dataclass(frozen=True)
@@ -89,19 +91,25 @@ def made_whole(path: Path) -> Iterator[Path]:
 
 
 def write_about(path: Path, about: dict[str, Any]) -> None:
-    """Writes an entry's ``about.json``, whole or not at all."""
+    """Writes an entry's ``about.json`` with a sum of what it says, whole or not at all."""
+    about = json.loads(json.dumps(about))
     unfinished = path / f"{ABOUT}.{secrets.token_hex(4)}"
-    unfinished.write_text(json.dumps(about, indent=1), encoding="utf-8")
+    unfinished.write_text(json.dumps({**about, SUM: content_hash(about)}, indent=1), encoding="utf-8")
     unfinished.replace(path / ABOUT)
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """An entry's ``about.json``; empty where that is missing or damaged."""
+    """An entry's ``about.json``; empty where that is missing, or not what was written."""
     try:
         about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return about if about.pop(SUM) == content_hash(about) else {}
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return {}
-    return about if isinstance(about, dict) else {}
+
+
+def content_hash(content: Any) -> str:
+    """Of plain values, whatever order their names are in."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def entries(kind: str | None = None) -> list[Entry]:

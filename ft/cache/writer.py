@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from ft.cache.activations import Part, Stored, content_hash, read
+from ft.cache.activations import Part, Stored, read
 from ft.cache.codec import encode
 from ft.cache.folder import make, place, write_about
 
@@ -103,7 +103,7 @@ class Writer:
                 for (last, arrays), shas in zip(self._layout, hashes, strict=True)
             ]
             found = {"rows": self.rows, "row": self.row.tolist(), "failures": self.failures, "parts": parts}
-            write_about(self._folder, {"about": self.about, **found, "sha256": content_hash(found)})
+            write_about(self._folder, {"about": self.about, **found})
             target = place("activations", self.key)
             shutil.rmtree(target, ignore_errors=True)
             self._folder.rename(target)

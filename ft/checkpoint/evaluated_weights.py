@@ -61,3 +61,6 @@ class EvaluatedWeights:
         if TRAINED in checkpoint:
             self.average = {name: checkpoint["state_dict"][f"model.{name}"].clone() for name in checkpoint[TRAINED]}
             model.load_state_dict(checkpoint[TRAINED])
+        else:
+            # One of before there was an average: a run that goes back to it has had one meanwhile.
+            self.average = {}

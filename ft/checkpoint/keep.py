@@ -10,9 +10,16 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from ft.checkpoint.generations import current
 from ft.checkpoint.interrupt import BetweenBatches
 from ft.checkpoint.load import load
+from ft.checkpoint.manifest import Damaged
+from ft.checkpoint.not_written import NotWritten
+
+# What happens where a checkpoint cannot be written.
+ON_ERROR = ("stop", "go_on")
 
 
 class KeepCheckpoints(Checkpoint):
@@ -22,6 +29,7 @@ class KeepCheckpoints(Checkpoint):
         folder: Where both go.
         metric: Name of the logged value.
         mode: ``max`` or ``min``.
+        on_error: One of ``ON_ERROR``.
 
     Attributes:
         margin: From the epoch of a checkpoint and that of the best so far to how much better it has to be.
@@ -29,9 +37,10 @@ class KeepCheckpoints(Checkpoint):
             right afterwards would not write again.
     """
 
-    def __init__(self, folder: Path, *, metric: str, mode: str) -> None:
+    def __init__(self, folder: Path, *, metric: str, mode: str, on_error: str) -> None:
         self.folder = folder
         self.metric = metric
+        self.on_error = on_error
         self.sign = 1.0 if mode == "max" else -1.0
         self.margin: Callable[[int, int | None], float] = no_margin
         self.before_last: Callable[[Trainer], None] = nothing
@@ -50,22 +59,27 @@ class KeepCheckpoints(Checkpoint):
         # Only if these weights were validated: not after an epoch without, or with a step since.
         if pl_module.validated_at == trainer.global_step:
             self._offer_logged(trainer)
-        self.before_last(trainer)
-        trainer.save_checkpoint(self.folder / "last")
+        self.attempt(trainer, lambda: self.before_last(trainer))
+        self.write(trainer, "last")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         # Inside an epoch: resuming goes on with the batch after the last one that was trained on.
         if isinstance(exception, BetweenBatches) and trainer.global_step > 0:
-            trainer.save_checkpoint(self.folder / "last")
+            self.write(trainer, "last")
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_epoch": self.best_epoch, "best_values": self.best_values}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        kept = self.folder / "best"
+        kept = current(self.folder / "best")
         if kept.is_dir():
-            # What ``best`` says of itself: it may have been written after ``last``.
-            state_dict = load(kept)["callbacks"][self.state_key]
+            try:
+                # What ``best`` says of itself: it may have been written after ``last``.
+                state_dict = load(kept)["callbacks"][self.state_key]
+            except Damaged as error:
+                if getattr(rank_zero_only, "rank", 0) == 0:
+                    print(f"{str(error).splitlines()[0]} The next epoch that is validated takes its place.", flush=True)
+                state_dict = {"best": None, "best_epoch": None, "best_values": {}}
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
         self.best_values = state_dict["best_values"]
 
@@ -93,9 +107,53 @@ class KeepCheckpoints(Checkpoint):
         margin = self.margin(epoch, self.best_epoch)
         if self.best is not None and score < self.sign * self.best + margin:
             return False
+        before = self.best, self.best_epoch, self.best_values
         self.best, self.best_epoch, self.best_values = values[self.metric], epoch, values
-        trainer.save_checkpoint(self.folder / "best")
-        return True
+        written = self.write(trainer, "best")
+        if not written:
+            self.best, self.best_epoch, self.best_values = before
+        return written
+
+    def write(self, trainer: Trainer, name: str) -> bool:
+        """Writes a checkpoint of what is in the model now; to be called in every process.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            NotWritten: It was not, and ``on_error`` is ``stop``.
+        """
+        failed: list[str] = []
+        trainer.save_checkpoint(self.folder / name, storage_options=failed)
+        return self._agreed(trainer, failed)
+
+    def attempt(self, trainer: Trainer, write: Callable[[], None]) -> bool:
+        """The same for what else belongs to a checkpoint.
+
+        Args:
+            trainer: Knows the other processes.
+            write: Raises ``NotWritten`` in the first of them, or in none.
+        """
+        failed: list[str] = []
+        try:
+            write()
+        except NotWritten as error:
+            failed.append(str(error))
+        return self._agreed(trainer, failed)
+
+    def _agreed(self, trainer: Trainer, failed: list[str]) -> bool:
+        # One process that stopped alone would leave the others waiting for it.
+        told = failed[0] if failed else ""
+        if trainer.world_size > 1:
+            told = trainer.strategy.broadcast(told)
+        if told and self.on_error == "stop":
+            raise NotWritten(
+                f"{told} What was there before is whole: make room and go on with resume=RUN, or set "
+                "checkpoint.on_error=go_on to train on without."
+            )
+        if told and trainer.is_global_zero:
+            print(f"{told} The run goes on without it (checkpoint.on_error=go_on).", flush=True)
+        return not told
 
 
 def no_margin(epoch: int, best_epoch: int | None) -> float:

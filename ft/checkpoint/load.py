@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from ft.checkpoint.fsdp import load_whole
-from ft.checkpoint.manifest import STATE, WEIGHTS, verify
+from ft.checkpoint.generations import whole_beside
+from ft.checkpoint.manifest import STATE, WEIGHTS, Damaged, verify
 from ft.errors import UserError
+from ft.plain_files import read_tensors
 
 
 def load(folder: Path) -> dict[str, Any]:
@@ -18,9 +19,29 @@ def load(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: There is no checkpoint, or it is damaged.
     """
-    verify(folder)
-    rest = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-    return {**rest, "state_dict": load_file(folder / WEIGHTS)}
+    weights = read_weights(folder)
+    try:
+        rest: Any = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+    # As its manifest says, so it is not damaged: it was never one of ours. torch raises nearly anything on such a file.
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"the checkpoint {folder} cannot be read: {STATE}: {reason}") from None
+    if not isinstance(rest, dict):
+        raise UserError(f"the checkpoint {folder} cannot be read: {STATE} holds no dictionary.")
+    return {**rest, "state_dict": weights}
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights alone, by the LightningModule's names.
+
+    Raises:
+        UserError: There is no checkpoint, or it is damaged.
+    """
+    try:
+        verify(folder)
+    except Damaged as error:
+        raise Damaged(f"{error}{whole_beside(folder)}") from None
+    return read_tensors(folder / WEIGHTS)
 
 
 def load_weights(folder: Path, module: nn.Module) -> None:
@@ -29,8 +50,7 @@ def load_weights(folder: Path, module: nn.Module) -> None:
     Raises:
         UserError: There is no checkpoint, or it is damaged.
     """
-    verify(folder)
-    load_whole(module, load_file(folder / WEIGHTS))
+    load_whole(module, read_weights(folder))
 
 
 def load_model_weights(folder: Path, model: nn.Module) -> None:
@@ -39,8 +59,7 @@ def load_model_weights(folder: Path, model: nn.Module) -> None:
     Raises:
         UserError: There is no checkpoint, it is damaged, or it is of another model.
     """
-    verify(folder)
-    kept = load_file(folder / WEIGHTS)
+    kept = read_weights(folder)
     prefix = "model."
     try:
         model.load_state_dict(

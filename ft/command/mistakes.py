@@ -1,35 +1,40 @@
 """Mistakes on the command line, in the user's words: the nearest right name, the choices, how to quote."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import MissingConfigException, OverrideParseException
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from ft.errors import UserError, did_you_mean, nearest
+from ft.command.keys import Keys
+from ft.command.places import place_of
+from ft.errors import did_you_mean
 
+# What Hydra's grammar can call.
+FUNCTIONS = (
+    "choice", "range", "interval", "glob", "tag", "sort", "shuffle", "int", "float", "str", "bool", "json_str",
+    "extend_list",
+)  # fmt: skip
 GRAMMAR = set("(){}[],:=\\'\" \t")
 
 # Hydra launcher -> our name for it, which is that of the extra that brings it
 LAUNCHERS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
 
 
-def explain(error: Exception, conf: Path, config_name: str) -> str:
+def explain(error: Exception, conf: Path, config_name: str, words: Sequence[str] = ()) -> str:
     """One to three lines for an error of Hydra's or OmegaConf's.
 
     Args:
         error: What was raised while the config was composed.
         conf: The folder of configs.
         config_name: The config that was asked for.
+        words: Of the command line.
     """
+    where = _file_of(str(error))
     if isinstance(error, OverrideParseException):
         return _explain_grammar(error.override)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
@@ -44,18 +49,26 @@ def explain(error: Exception, conf: Path, config_name: str) -> str:
         if group:
             options = _options(conf, group)
             return (
-                f"{group}={choice} is not a choice.{did_you_mean(choice, options)}\n"
+                f"{group}={choice} is not a choice.{did_you_mean(choice, options)}"
+                f"{place_of(rf'{re.escape(group)}: *{re.escape(choice)}', conf, words)}\n"
                 f"{group} can be {', '.join(options) or 'nothing: it has no configs'}."
             )
     if found := re.search(r"Could not override '([^']+)'", str(error)):
-        return _explain_key(found[1], conf, config_name)
+        return where + _explain_key(found[1].partition("@")[0], Keys(conf, config_name, words), conf)
+    if found := re.search(r"Could not delete from config. '([^']+)' does not exist", str(error)):
+        return f"~{found[1]}: there is no such key.{_either(Keys(conf, config_name, words).nearest(found[1]))}"
     if found := re.search(r"Ambiguous value for argument '([^=]+)=([^']*)'", str(error)):
         return (
             f"{found[1]}={found[2]} has several values: add -m for a sweep,\n"
             f"or write {found[1]}=[{found[2]}] for a list, or '{found[1]}=\"{found[2]}\"' for one value with a comma."
         )
+    cause = error.__cause__
+    if isinstance(error, OmegaConfBaseException):
+        return explain_value(error, conf, words)
+    if isinstance(cause, OmegaConfBaseException):
+        return f"{_first(error)} {explain_value(cause, conf, words)}".strip()
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "\n".join(lines[:3])
+    return "\n".join([line for line in lines if not re.match(r"(full_key|object_type)\b", line)][:3])
 
 
 def bracketed(words: Sequence[str], lists: Sequence[str]) -> list[str]:
@@ -74,40 +87,14 @@ def bracketed(words: Sequence[str], lists: Sequence[str]) -> list[str]:
     ]
 
 
-def check_types(config: DictConfig, config_name: str) -> None:
-    """Refuses text where the default is a number or a yes or no.
-
-    Raises:
-        UserError: Names the key, the value and the kind that is wanted.
-    """
-    loader = GlobalHydra.instance().config_loader()
-    given = OverridesParser.create(config_loader=loader).parse_overrides(list(HydraConfig.get().overrides.task))
-    known_groups = set(loader.list_groups(""))  # walks through all folders of configs
-    # Plugins have their own rules: their constructors' annotations, which know of null and lists.
-    values = [
-        each
-        for each in given
-        if each.key_or_group not in known_groups and not each.is_add() and not each.key_or_group.startswith("plugins.")
-    ]
-    if not values:
-        return
-    groups = [each.input_line for each in given if each not in values and each.input_line]
-    defaults = loader.load_configuration(config_name, [g for g in groups if "=" in g], run_mode=RunMode.RUN)
-    for key in (each.key_or_group for each in values):
-        if each_wrong := _kind_mismatch(OmegaConf.select(defaults, key), OmegaConf.select(config, key)):
-            raise UserError(f"{key} must be {each_wrong}, got {OmegaConf.select(config, key)!r}.")
+def _file_of(message: str) -> str:
+    """``conf/experiment/mine.yaml: `` where Hydra says that it was there, and not on the command line."""
+    found = re.search(r"In '([^']+/[^']+)'", message)
+    return f"conf/{found[1]}.yaml: " if found else ""
 
 
-def _kind_mismatch(default: Any, given: Any) -> str | None:
-    """What the value should have been, or ``None`` if it is right; the default's kind is the rule."""
-    if isinstance(default, bool):
-        return None if isinstance(given, bool) else "true or false"
-    is_number = isinstance(given, int | float) and not isinstance(given, bool)
-    if isinstance(default, int):
-        return None if is_number and float(given).is_integer() else "a whole number"
-    if isinstance(default, float):
-        return None if is_number else "a number"
-    return None
+def _first(error: Exception) -> str:
+    return next((f"{line.strip()}:" for line in str(error).splitlines() if line.strip()), "")
 
 
 def _explain_winner(conf: Path, name: str) -> str:
@@ -127,6 +114,9 @@ def _explain_grammar(override: str | None) -> str:
     key, equals, value = (override or "").partition("=")
     if not equals:
         return f"{override!r} is not key=value. If it belongs to the value before it, quote the whole: 'key=\"a b\"'."
+    called = re.match(r"(\w+)\(", value)
+    if called and called[1] not in FUNCTIONS and (hint := did_you_mean(called[1], FUNCTIONS)):
+        return f"{key}={value}: Hydra has no {called[1]}(...).{hint}"
     odd = " ".join(sorted(GRAMMAR & set(value) - {" "}))
     return (
         f"{key}: Hydra reads {odd or 'some characters'} in {value} as its own grammar.\n"
@@ -134,26 +124,36 @@ def _explain_grammar(override: str | None) -> str:
     )
 
 
-def _explain_key(key: str, conf: Path, config_name: str) -> str:
-    with initialize_config_dir(str(conf), version_base="1.3"):
-        known = list(_keys(compose(config_name)))
-        groups = GlobalHydra.instance().config_loader().list_groups("")
-    names = list(dict.fromkeys([*known, *(group for group in groups if group != "hydra")]))
-    parent, _, leaf = key.rpartition(".")
-    siblings = [name for name in names if name.rpartition(".")[0] == parent]
-    found = (
-        [name for name in names if name.rpartition(".")[2] == leaf][:3]
-        or [f"{parent}.{near}".lstrip(".") for near in nearest(leaf, [name.rpartition(".")[2] for name in siblings])]
-        or nearest(key, names)
-    )
-    hint = f" Did you mean {' or '.join(found)}?" if found else ""
+def _explain_key(key: str, keys: Keys, conf: Path) -> str:
+    group, _, inner = key.partition(".")
+    if brought := keys.brought_by(key, conf):
+        if group == "plugins":
+            name = brought[0]
+            return f"{key}: the plugin {name} is not on. Switch it on with plugins=[{name}], or +plugins={name}."
+        return (
+            f"the present {group} has no {inner}; {group}={' and '.join(brought)} "
+            f"{'have' if brought[1:] else 'has'} it.\nTo give it to this one all the same, write +{key}=VALUE."
+        )
+    hint = _either(keys.nearest(key))
     return f"there is no config key {key}.{hint}\nTo add a new key, write +{key}=VALUE; --cfg job shows all."
 
 
-def _keys(config: Any, prefix: str = "") -> Iterator[str]:
-    for name, value in config.items_ex(resolve=False) if isinstance(config, DictConfig) else ():
-        yield f"{prefix}{name}"
-        yield from _keys(value, f"{prefix}{name}.")
+def _either(keys: Sequence[str]) -> str:
+    return f" Did you mean {' or '.join(keys)}?" if keys else ""
+
+
+def explain_value(error: OmegaConfBaseException, conf: Path, words: Sequence[str]) -> str:
+    """What OmegaConf says in its first line, behind the key, with the place in a file if there is one."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    key = error.full_key or ""
+    where = ""
+    if found := re.search(r"Interpolation key '([^']+)'|interpolation type (\S+)", said):
+        where = place_of(r"\$\{" + re.escape(found[1] or found[2]), conf, words)
+    elif "Missing mandatory value" in said:
+        leaf = key.rpartition(".")[2]
+        where = place_of(rf"\b{re.escape(leaf)}:\s*\?\?\?", conf, words)
+        return f"{key} has no value yet: set {key}=VALUE.{where}"
+    return f"{key}: {said}{where}" if key and key not in said else f"{said}{where}"
 
 
 def _options(conf: Path, group: str) -> list[str]:

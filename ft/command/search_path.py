@@ -20,6 +20,8 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
+from ft.command.winners import WinnersSource
+
 
 class InstalledConfigs(SearchPathPlugin):
     """Appends them to Hydra's search path, behind our own."""
@@ -35,7 +37,7 @@ class WinnersOfSweeps(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         folder = winners(sys.argv[1:])
         if folder is not None:
-            search_path.append(provider="sweeps", path=f"file://{folder}")
+            search_path.append(provider="sweeps", path=f"{WinnersSource.scheme()}://{folder}")
 
 
 def winners(words: Sequence[str]) -> Path | None:
@@ -44,11 +46,11 @@ def winners(words: Sequence[str]) -> Path | None:
     Args:
         words: Of the command line; ``runs_dir=`` is among them, or the default counts.
     """
-    folder = Path(_runs_dir(words)).expanduser().absolute() / "sweeps"
+    folder = Path(runs_dir_of(words)).expanduser().absolute() / "sweeps"
     return folder if (folder / "experiment").is_dir() else None
 
 
-def _runs_dir(words: Sequence[str]) -> str:
+def runs_dir_of(words: Sequence[str]) -> str:
     given = [word for word in words if word.startswith("runs_dir=")]
     if not given:
         return _default_runs_dir()
@@ -66,5 +68,5 @@ def _default_runs_dir() -> str:
 
 def register() -> None:
     """Tells Hydra; repeated calls are harmless."""
-    for plugin in (InstalledConfigs, WinnersOfSweeps):
+    for plugin in (WinnersSource, InstalledConfigs, WinnersOfSweeps):
         Plugins.instance().register(plugin)

@@ -22,14 +22,18 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
+from ft.command.given import check_given
 from ft.command.help import show_help
-from ft.command.mistakes import bracketed, check_types, explain
+from ft.command.mistakes import bracketed, explain, explain_value
+from ft.command.resumed import changing_a_run
 from ft.command.search_path import register
-from ft.errors import Answer, UserError
+from ft.command.sigterm import sigterm_ends_in_order
+from ft.command.words import check_words, options_first
+from ft.errors import Answer, RunFailed, Terminated, UserError
 from ft.machine.allocator import keep_freed_memory
 
 CONF = Path(__file__).parent.parent.parent / "conf"
-USER_ERROR, INTERRUPTED = 2, 130
+FAILED, USER_ERROR, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 
 def run_verb(verb: Callable[[DictConfig], Any], config_name: str, *, lists: Sequence[str] = ()) -> None:
@@ -45,12 +49,12 @@ def run_verb(verb: Callable[[DictConfig], Any], config_name: str, *, lists: Sequ
         # Here, and not before Hydra: a launcher's worker process gets this function alone.
         keep_freed_memory()
         try:
-            check_types(config, config_name)
+            check_given(config, config_name)
             return verb(config)
         except (UserError, OmegaConfBaseException) as error:
             if HydraConfig.get().mode is RunMode.MULTIRUN:
                 raise  # The other jobs of a sweep go on; Hydra raises it again at the end.
-            raise SystemExit(_tell(str(error))) from None
+            raise SystemExit(_tell(_in_words(error))) from None
         except Answer as answer:
             print(answer)
             return None
@@ -60,15 +64,23 @@ def run_verb(verb: Callable[[DictConfig], Any], config_name: str, *, lists: Sequ
     if {"--help", "-h"} & set(sys.argv[1:]):
         show_help(CONF, config_name)
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(checked)()
+        check_words(sys.argv[1:], CONF, config_name)
+        sys.argv[1:] = changing_a_run(options_first(sys.argv[1:]))
+        with sigterm_ends_in_order():
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(checked)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise SystemExit(_tell(explain(error, CONF, config_name))) from None
+        raise SystemExit(_tell(explain(error, CONF, config_name, sys.argv[1:]))) from None
     except UserError as error:
         raise SystemExit(_tell(str(error))) from None
+    except RunFailed as error:
+        _tell(str(error))
+        raise SystemExit(FAILED) from None
     except MarkedYAMLError as error:
         raise SystemExit(_tell(f"a config is not valid YAML: {error.problem}\n{error.problem_mark}")) from None
     except PermissionError as error:
         raise SystemExit(_tell(f"{error.filename}: {error.strerror}. If runs go there, set runs_dir.")) from None
+    except Terminated:
+        raise SystemExit(TERMINATED) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     finally:
@@ -80,6 +92,10 @@ def _leave_process_group() -> None:
     distributed = getattr(sys.modules.get("torch"), "distributed", None)
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def _in_words(error: UserError | OmegaConfBaseException) -> str:
+    return explain_value(error, CONF, sys.argv[1:]) if isinstance(error, OmegaConfBaseException) else str(error)
 
 
 def _tell(message: str) -> int:

@@ -7,6 +7,9 @@ import numpy as np
 
 from ft.data.source import ArrayImages, Chosen, FileImages, Images
 
+# A name may be no UTF-8.
+NAMES = ("utf-8", "surrogateescape")
+
 
 def fingerprint(images: Images) -> str | None:
     """Of files their names, sizes and times of change; of arrays their pixels; ``None`` where neither can be told."""
@@ -15,9 +18,9 @@ def fingerprint(images: Images) -> str | None:
         for path in images.paths:
             try:
                 stat = os.stat(path)
-                digest.update(f"{os.path.abspath(path)}\n{stat.st_size} {stat.st_mtime_ns}\n".encode())
-            except OSError:
-                digest.update(f"{path}\nmissing\n".encode())
+                digest.update(f"{os.path.abspath(path)}\n{stat.st_size} {stat.st_mtime_ns}\n".encode(*NAMES))
+            except (OSError, ValueError):
+                digest.update(f"{path}\nmissing\n".encode(*NAMES))
     elif isinstance(images, ArrayImages):
         digest.update(f"{images.pixels.shape} {images.pixels.dtype}".encode())
         digest.update(np.ascontiguousarray(images.pixels).data)

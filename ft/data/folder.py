@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ft.data.images import EXTENSIONS
+from ft.data.images import EXTENSIONS, printable
 from ft.data.source import FileImages, Source, Split
 from ft.errors import UserError
 
@@ -52,7 +52,10 @@ def _read(top: Path, root: Path) -> Split:
     names: list[str] = []
     labels: list[str] = []
     for directory in directories:
-        found = sorted(_images(str(directory)), key=lambda path: path.split(os.sep))
+        try:
+            found = sorted(_images(str(directory)), key=lambda path: path.split(os.sep))
+        except OSError as error:
+            raise UserError(f"data.root: {error.filename} cannot be read: {error.strerror}.") from None
         if not found:
             raise UserError(
                 f"data.root: class {directory.name!r} has no image in {directory}. "
@@ -60,8 +63,8 @@ def _read(top: Path, root: Path) -> Split:
             )
         paths += found
         below, start = directory.relative_to(root).as_posix(), len(str(directory))
-        names += [below + path[start:].replace(os.sep, "/") for path in found]
-        labels += [directory.name] * len(found)
+        names += [printable(below + path[start:].replace(os.sep, "/")) for path in found]
+        labels += [printable(directory.name)] * len(found)
     return Split(FileImages(paths), np.array(labels), names)
 
 
@@ -71,5 +74,6 @@ def _images(directory: str) -> Iterator[str]:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield from _images(entry.path)
-            elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS and entry.is_file():
+            elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
+                # A pipe or a link that leads nowhere too: it is told as an image that cannot be read.
                 yield entry.path

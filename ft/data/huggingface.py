@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from ft.data.folder import SPLIT_NAMES
+from ft.data.images import decoding
 from ft.data.source import Source, Split
 from ft.errors import UserError, did_you_mean
 
@@ -22,7 +23,8 @@ class HuggingFaceImages:
         return len(self.dataset)
 
     def __getitem__(self, position: int) -> Image.Image:
-        return self.dataset[position][self.column]
+        with decoding(None):
+            return self.dataset[position][self.column]
 
 
 def huggingface(*, path: str | None, config: str | None, image: str, label: str) -> Source:

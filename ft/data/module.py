@@ -34,18 +34,21 @@ class LoaderOptions:
         num_workers: Decoding processes; ``auto`` is none for images in memory, else one a spare processor, at most 4.
         balanced: Draws every class equally often, with replacement.
         full_batch: One training step sees the whole training set, in its own order.
+        timeout: Seconds without a decoded batch after which the processes count as hanging; 0: never.
     """
 
     batch_size: int
     num_workers: int | str = "auto"
     balanced: bool = False
     full_batch: bool = False
+    timeout: float = 0
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, "data.batch_size", "must be at least 1", self.batch_size)
         workers = self.num_workers
         valid = workers == "auto" or (isinstance(workers, int) and workers >= 0)
         require(valid, "data.num_workers", "must be auto, or 0 or more", workers)
+        require(self.timeout >= 0, "data.timeout", "must be 0 or more", self.timeout)
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,8 @@ class DataModule(LightningDataModule):
             persistent=persistent,
             device=lambda: self._device,
             instead=instead,
+            timeout=self.options.timeout,
+            names=part.names,
         )
 
     def _progress(self) -> Progress:

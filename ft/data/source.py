@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -11,7 +11,7 @@ from ft.data.images import array_to_image, open_image
 
 
 class Images(Protocol):
-    """Anything that gives the image at a position; may raise ``OSError`` for one that cannot be read."""
+    """Anything that gives the image at a position; raises ``UnreadableImage`` for one that cannot be read."""
 
     def __len__(self) -> int: ...
 
@@ -84,6 +84,20 @@ class Split:
         )
 
 
+class Bad(NamedTuple):
+    """An image that cannot be read.
+
+    Attributes:
+        name: As in ``Split.names``.
+        why: In one line.
+        path: Its file; ``None`` where it has none of its own.
+    """
+
+    name: str
+    why: str
+    path: str | None
+
+
 @dataclass(frozen=True)
 class Source:
     """A data set.
@@ -93,13 +107,14 @@ class Source:
         classes: Class names in the data set's own order; empty where the labels themselves say.
         columns: Names of the ``K`` label columns, where the labels are columns.
         in_memory: Whether images cost no decoding, so that workers would only be in the way.
+        bad: Images that were left out.
     """
 
     splits: dict[str, Split]
     classes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     in_memory: bool = False
-    bad: list[tuple[str, str]] = field(default_factory=list)
+    bad: list[Bad] = field(default_factory=list)
 
     def with_splits(self, splits: dict[str, Split]) -> "Source":
         return replace(self, splits=splits)

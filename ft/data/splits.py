@@ -1,5 +1,7 @@
 """Which image belongs to which split, when the data does not say: seeded, stratified, reproducible."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from ft.data.source import Source, Split
@@ -70,8 +72,14 @@ def limit(split: Split, count: int, seed: int) -> Split:
     return split.take(np.sort(np.argsort(rank, kind="stable")[:count]))
 
 
-def only_listed(split: Split, file: str, key: str) -> Split:
+def only_listed(split: Split, file: str, key: str, *, left_out: Collection[str] = ()) -> Split:
     """The images whose names stand in a text file, one a line.
+
+    Args:
+        split: Has them.
+        file: The list.
+        key: Of the config, for messages.
+        left_out: Names of images that cannot be read: they may be in the list.
 
     Raises:
         UserError: The file is missing or empty, or names an image that the split lacks.
@@ -82,6 +90,7 @@ def only_listed(split: Split, file: str, key: str) -> Split:
     except OSError as error:
         raise UserError(f"{key}={file} cannot be read: {error.strerror}.") from None
     position = {name: at for at, name in enumerate(split.names)}
+    wanted = [name for name in wanted if name not in left_out]
     missing = [name for name in wanted if name not in position]
     if missing or not wanted:
         example = f", for example {missing[0]!r}" if missing else ""

@@ -1,5 +1,7 @@
 """Coloured shapes on noise: learnable in seconds, made on the spot; for tests and for trying things out."""
 
+from typing import Literal, get_args
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -8,10 +10,11 @@ from ft.errors import one_of, require
 
 SHAPES = ("circle", "square", "triangle", "cross")
 COLOURS = {"red": (220, 60, 50), "green": (60, 190, 80), "blue": (60, 90, 220)}
+Kind = Literal["classes", "labels", "values"]
 SPLITS = ("train", "val", "test")
 
 
-def synthetic(*, num_images: int, num_classes: int, size: int, kind: str, seed: int) -> Source:
+def synthetic(*, num_images: int, num_classes: int, size: int, kind: Kind, seed: int) -> Source:
     """Images of one shape each.
 
     Args:
@@ -28,7 +31,7 @@ def synthetic(*, num_images: int, num_classes: int, size: int, kind: str, seed: 
     require(2 <= num_classes <= len(SHAPES) * len(COLOURS), "data.num_classes", "must be between 2 and 12", num_classes)
     require(num_images >= num_classes, "data.num_images", "must be at least data.num_classes", num_images)
     require(size >= 16, "data.size", "must be at least 16", size)
-    one_of(kind, ("classes", "labels", "values"), "data.kind")
+    one_of(kind, get_args(Kind), "data.kind")
     splits = {}
     for number, name in enumerate(SPLITS):
         count = num_images if name == "train" else max(num_classes, num_images // 4)

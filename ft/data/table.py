@@ -1,6 +1,7 @@
 """A CSV file that lists images: file name, a label or label columns, and perhaps the split."""
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,8 @@ def table(
     members: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         members.setdefault(_split_name(row, splits, number, csv_file), []).append(number)
-        if not (folder / (row[files] or "")).is_file():
+        # Not Path.is_file, which raises for a name that is too long.
+        if not os.path.isfile(folder / (row[files] or "")):
             raise UserError(
                 f"data.csv_file={csv_file}, line {number + 2}: there is no image {row[files]!r} in {folder}. "
                 "Change the row, or name the folder with data.images=PATH."

@@ -4,14 +4,17 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torchvision.datasets
 from PIL import Image
 
+from ft.data.images import decoding
+from ft.data.only_arrays import only_arrays
 from ft.data.source import Chosen, Source, Split
-from ft.errors import UserError
+from ft.errors import UserError, one_of
 
 CONNECT_SECONDS = 10.0
 
@@ -37,7 +40,8 @@ class TorchvisionImages:
         return len(self.dataset)
 
     def __getitem__(self, position: int) -> Image.Image:
-        return self.dataset[position][0]
+        with decoding(None):
+            return self.dataset[position][0]
 
 
 def torchvision_set(*, name: str, root: str, download: bool) -> Source:
@@ -51,15 +55,16 @@ def torchvision_set(*, name: str, root: str, download: bool) -> Source:
     Raises:
         UserError: The data is neither there nor in reach.
     """
+    one_of(name, SPLIT_ARGUMENTS, "data.name")
     make = getattr(torchvision.datasets, name)
     splits = {}
     classes: tuple[str, ...] = ()
     for split, arguments in SPLIT_ARGUMENTS[name].items():
         try:
-            with _connections_end():
+            with _connections_end(), only_arrays():
                 dataset = make(root, download=download, **arguments)
         # urllib raises URLError (an OSError), torchvision RuntimeError for files that are absent or damaged.
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, UnpicklingError) as error:
             raise UserError(
                 f"data.name={name} is not in data.root={root} and could not be downloaded: "
                 f"{str(error).splitlines()[0]} "

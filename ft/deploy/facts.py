@@ -1,12 +1,12 @@
 """What a model card says, from a run: plain values, and no path of the machine that trained it."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ft.inference.predictions import FOLDER, Predictions
 from ft.inference.predictor import Predictor
+from ft.plain_files import read_json
 from ft.run_folder import RunFolder
 
 
@@ -61,7 +61,7 @@ def stored_metrics(folder: RunFolder) -> dict[str, dict[str, float]]:
     for file in (folder.path / "evaluation_test.json", folder.summary):
         if not file.is_file():
             continue
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         found = {name[len("test/") :]: value for name, value in content.items() if name.startswith("test/")}
         if found:
             return {name: {"value": float(value)} for name, value in found.items() if name != "loss"}

@@ -12,6 +12,7 @@ from typing import Any
 from ft.errors import UserError
 from ft.inference.reading import Reading
 from ft.input_spec import InputSpec
+from ft.plain_files import is_plain_name
 from ft.run_folder import write_whole
 
 NAME, CARD = "ft.json", "README.md"
@@ -76,12 +77,14 @@ class Description:
             found = cls(**read)
             # Also those that the format may have besides, such as the weights of a large ONNX model.
             names = {*FILES[found.format], *digests}
+            if outside := [name for name in names if not is_plain_name(name)]:
+                raise ValueError(f"{outside[0]!r} is no file of this folder")
             wrong = [name for name in sorted(names) if _digest(folder / name) != digests[name]]
         except UserError:
             raise
         except FileNotFoundError as error:
             raise UserError(f"{folder} is damaged: {Path(error.filename).name} is missing. {again}") from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{folder}/{NAME} is damaged: {type(error).__name__}: {error}. {again}") from None
         if wrong:
             raise UserError(f"{folder} is damaged: {wrong[0]} is not the file that was exported. {again}")

@@ -11,6 +11,7 @@ from ft.deploy.folder import NORMALIZED, UINT8, Description
 from ft.deploy.graph import Graph, example, tracing
 from ft.deploy.network import Network
 from ft.deploy.outputs import Outputs
+from ft.deploy.pt2_check import check_pt2
 from ft.errors import UserError
 from ft.inference.pixels import DTYPES, on_pixels, torch_device
 
@@ -53,7 +54,10 @@ def load(folder: Path, description: Description, *, device: str, precision: str)
     """
     where = torch_device(device)
     try:
+        check_pt2(folder / FILE)
         program = torch.export.load(folder / FILE)
+    except UserError:
+        raise
     # The file is whole, its digest says; what another torch's format raises is not documented.
     except Exception as error:
         first = (str(error).strip().splitlines() or [""])[0]

@@ -14,6 +14,7 @@ from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ from ft.errors import UserError
 from ft.inference.pixels import DTYPES, on_pixels, torch_device
 from ft.model.timm_model import TimmModel
 
+REFUSED = (RuntimeError, TypeError, ValueError, AssertionError, KeyError)
 PROBLEMS = {
     "classification": "single_label_classification",
     "multilabel": "multi_label_classification",
@@ -131,7 +133,7 @@ def load(folder: Path, description: Description, *, device: str, precision: str)
     try:
         model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True)
     # timm's models refuse arguments and weights in many ways; the files themselves are whole, their digests say.
-    except (RuntimeError, TypeError, ValueError, AssertionError, KeyError) as error:
+    except (*REFUSED, AttributeError, OSError, SafetensorError) as error:
         first = (str(error).strip().splitlines() or [""])[0]
         raise UserError(f"{folder} cannot be loaded with timm {timm.__version__}: {first}") from error
     model = model.eval().requires_grad_(False).to(where)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ft.data.images import EXTENSIONS
+from ft.data.images import EXTENSIONS, printable
 from ft.errors import UserError, did_you_mean
 
 AUTO = "auto"
@@ -45,13 +45,13 @@ def find_images(given: str, *, column: str = AUTO) -> list[Listed]:
         if is_table:
             return _table(path, given, column)
         if path.is_dir():
-            found = [Listed(name, str(path / name)) for name in _below(str(path), "")]
+            found = [Listed(printable(name), str(path / name)) for name in _below(str(path), "")]
             return _some(found, f"input={given} holds no image")
         if path.is_file():
-            return [Listed(given, str(path))]
+            return [Listed(printable(given), str(path))]
         if glob.has_magic(given):
             matches = sorted(glob.glob(str(path), recursive=True), key=lambda match: match.split(os.sep))
-            found = [Listed(match, match) for match in matches if is_image_name(match) and os.path.isfile(match)]
+            found = [Listed(printable(m), m) for m in matches if is_image_name(m) and not os.path.isdir(m)]
             return _some(found, f"input={given} matches {f'{len(matches)} paths, no image' if matches else 'nothing'}")
         near = did_you_mean(path.name, os.listdir(path.parent) if path.parent.is_dir() else [])
     except (OSError, ValueError) as error:
@@ -80,7 +80,8 @@ def _below(folder: str, prefix: str) -> Iterator[str]:
             continue  # Among them macOS's ._photo.jpg, which are no images.
         if entry.is_dir(follow_symlinks=False):
             yield from _below(entry.path, f"{prefix}{entry.name}/")
-        elif is_image_name(entry.name) and entry.is_file():
+        elif is_image_name(entry.name):
+            # A pipe or a link that leads nowhere too: it is listed as an image that cannot be read.
             yield prefix + entry.name
 
 

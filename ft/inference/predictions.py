@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -75,11 +75,17 @@ class Predictions:
             raise UserError(
                 f"{run} has no predictions of its {split} split: python -m ft.evaluate run='{run}' split={split}"
             )
-        with safe_open(file, "pt") as stored:
-            header = stored.metadata()
-            tensors = {name: stored.get_tensor(name) for name in ("index", "targets", "logits")}
-        reading = Reading.from_dict(json.loads(header["reading"]))
-        return cls(header["split"], reading, tuple(json.loads(header["names"])), **tensors)
+        try:
+            with safe_open(file, "pt") as stored:
+                header = stored.metadata()
+                tensors = {name: stored.get_tensor(name) for name in ("index", "targets", "logits")}
+            reading = Reading.from_dict(json.loads(header["reading"]))
+            names = tuple(str(name) for name in json.loads(header["names"]))
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            again = f"python -m ft.evaluate run='{run}' split={split}"
+            reason = (str(error).splitlines() or [""])[0]
+            raise UserError(f"{file} is damaged: {type(error).__name__}: {reason}. Make it again: {again}") from None
+        return cls(split, reading, names, **tensors)
 
     def _csv(self) -> str:
         text = io.StringIO()

@@ -60,7 +60,7 @@ def score_backbone(folder: JobFolder, config: DictConfig, *, started: float) -> 
     Args:
         folder: Of the job.
         config: Composed; its model is the candidate.
-        started: When the wait for it began, as ``time.time()`` tells it.
+        started: When the wait for it began, as ``time.monotonic()`` tells it.
 
     Raises:
         UserError: The candidate has no pretrained weights or gives no features, or the data cannot be used.
@@ -76,7 +76,8 @@ def score_backbone(folder: JobFolder, config: DictConfig, *, started: float) -> 
     task: Task = instantiate(plain["task"], "task")
     # What the loss makes of the classes does not matter here.
     plain["data"]["class_weights"] = None
-    data = build_data(plain, task)
+    # Decoded as their features are computed: what cannot be is then known too.
+    data = build_data(plain, task, decode=False)
     sample = some_of(data.splits["train"], asked.images, seed=plain["data"]["split_seed"])
     require(
         2 <= asked.folds <= len(sample.targets), "sweep.folds", f"must be in [2, {len(sample.targets)}]", asked.folds
@@ -90,7 +91,7 @@ def score_backbone(folder: JobFolder, config: DictConfig, *, started: float) -> 
     device = device_of(plain["trainer"]["accelerator"]) or torch.device("cpu")
     facts = {"parameters": sum(each.numel() for each in model.parameters()), "gmacs": gmacs(model, model.input_spec)}
     model.input_spec = lower(model.input_spec, asked.resolution, fixed=has_fixed_size(model))
-    bad = BadImages(plain["data"]["on_bad"], {"train": sample.names}, [])
+    bad = BadImages(plain["data"]["on_bad"], {"train": sample.names}, [], {})
     rows, features = backbone_features(
         model,
         replace(data, splits={"train": sample}),
@@ -100,15 +101,15 @@ def score_backbone(folder: JobFolder, config: DictConfig, *, started: float) -> 
         tick=lambda done: None,
         failed=bad.record,
     )
-    computed = time.time()
+    computed = time.monotonic()
     targets = sample.targets[torch.from_numpy(rows)]
     found = _score(task, features, targets, asked.folds)
     _keep(folder.path / HELD_OUT, rows=rows, targets=targets.numpy(), **found.arrays)
     facts |= {"images": len(rows), "side": model.input_spec.height, "features": features.shape[1]}
-    seconds = {"solve_seconds": round(time.time() - computed, 2), "unreadable": len(bad.found)}
+    seconds = {"solve_seconds": round(time.monotonic() - computed, 2), "unreadable": len(bad.found)}
     name = task.metric.rpartition("/")[2]
     metrics = {f"cv/{name}": found.value, "cv/se": found.error, "logme": found.logme, **facts, **seconds}
-    total = round(time.time() - started, 2)
+    total = round(time.monotonic() - started, 2)
     folder.answer(Result(FINISHED, value=found.value, metrics=metrics, seconds=total))
 
 

@@ -29,7 +29,7 @@ def measure_costs(folder: JobFolder, config: Mapping[str, Any], *, started: floa
         folder: Of a job with the settings ``models`` (the config's section ``model`` of each candidate), ``batch``
             (images that go through at once) and ``rounds``.
         config: Resolved; says on what device.
-        started: When the wait for it began, as ``time.time()`` tells it.
+        started: When the wait for it began, as ``time.monotonic()`` tells it.
     """
     settings = folder.job().settings
     device = device_of(config["trainer"]["accelerator"]) or torch.device("cpu")
@@ -38,7 +38,7 @@ def measure_costs(folder: JobFolder, config: Mapping[str, Any], *, started: floa
     times = milliseconds(models, batch=settings["batch"], rounds=settings["rounds"], device=device)
     metrics = {f"{MILLISECONDS}/{name}": round(each, 3) for name, each in times.items()}
     metrics |= {"threads": torch.get_num_threads(), "batch": settings["batch"]}
-    folder.answer(Result(FINISHED, metrics=metrics, seconds=round(time.time() - started, 2)))
+    folder.answer(Result(FINISHED, metrics=metrics, seconds=round(time.monotonic() - started, 2)))
 
 
 @torch.inference_mode()

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 
 from ft.build.trainer import process_rank
-from ft.errors import UserError
+from ft.errors import NotFinite, UserError
+from ft.faults.memory import is_out_of_memory
 from ft.job_folder import FAILED, JobFolder, Result
 from ft.jobs.printed import printed_to
 from ft.jobs.run import NotANumber, run
@@ -22,13 +22,13 @@ def run_job(config: DictConfig, *, started: float) -> float | None:
 
     Args:
         config: Composed; ``sweep.job`` names the folder.
-        started: When the wait for it began, as ``time.time()`` tells it.
+        started: When the wait for it began, as ``time.monotonic()`` tells it.
 
     Returns:
         The task's metric, where the job has one.
 
     Raises:
-        KeyboardInterrupt: After Ctrl-C; the job goes on with the next call.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM; the job goes on with the next call.
     """
     folder = JobFolder(Path(config.sweep.job))
     with printed_to(folder):
@@ -66,7 +66,7 @@ def _fail(folder: JobFolder, error: Exception, *, started: float) -> None:
     folder.traceback.write_text(traceback.format_exc(), encoding="utf-8")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = "\n".join(lines[:3]) or type(error).__name__
-    result = Result(FAILED, why=why(error), message=said, seconds=round(time.time() - started, 2))
+    result = Result(FAILED, why=why(error), message=said, seconds=round(time.monotonic() - started, 2))
     folder.answer(result)
     for path in job.settings.get("members", ()) if job.kind == "heads" else ():
         member = JobFolder(Path(path))
@@ -76,13 +76,10 @@ def _fail(folder: JobFolder, error: Exception, *, started: float) -> None:
 
 def why(error: Exception) -> str:
     """The kind of a failure, as ``Result.why`` has it."""
+    if is_out_of_memory(error):
+        return "out of memory"
     if isinstance(error, UserError):
         return "mistake"
-    if isinstance(error, NotANumber):
+    if isinstance(error, NotANumber | NotFinite):
         return "not a number"
-    # The CPU's allocator raises a plain RuntimeError.
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    full = isinstance(error, RuntimeError) and any(text in str(error) for text in words)
-    if full or isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return "out of memory"
     return "raised"

@@ -23,7 +23,9 @@ from lightning.pytorch import Callback, Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from ft.build.resume import config_at
+from ft.build.stored_config import read_config
 from ft.checkpoint.manifest import verify
+from ft.checkpoint.save import link
 from ft.errors import UserError
 from ft.phases.plan import start_value
 from ft.phases.recipe import PlannedPhase, Recipe, deepening, within
@@ -164,7 +166,7 @@ def _is_whole(place: Path) -> bool:
 
 def _completed(settings: dict[str, Any], source: RunFolder, recipe: Recipe) -> dict[str, Any]:
     """The target's config with what building the source has found out: of the model, and how the machine computes."""
-    found: Any = OmegaConf.to_container(OmegaConf.load(source.config))
+    found: Any = OmegaConf.to_container(read_config(source.config))
     tuned = {"tuned": found["trainer"]["tuned"]} if "tuned" in found["trainer"] else {}
     trainer = {**settings["trainer"], "max_epochs": recipe.epochs, **tuned}
     return {**settings, "model": found["model"], "trainer": trainer}
@@ -174,7 +176,7 @@ def _make(source: RunFolder, place: Path, kept: dict[str, Any], target: RunFolde
     fresh = RunFolder(fresh_folder(target.path))
     for name in ("last", "best"):
         if (place / name).is_dir():
-            link_folder(place / name, fresh.checkpoints / name)
+            link(place / name, fresh.checkpoints / name)
     shutil.copyfile(source.path / "classes.json", fresh.path / "classes.json")
     metrics = MetricsCsv(source.path / "metrics.csv")
     metrics.forget_from(kept["epochs"])

@@ -47,7 +47,7 @@ def head_run(
     given: Any = shared.module.model
     model = TimmModel(given.backbone, given.pool, head, given.input_spec, given.weights).train()
     recipe = replace(build_recipe(config, model, shared.data, []), head_ready=True)
-    budget = Budget(None, started=time.time())
+    budget = Budget(None, started=time.monotonic())
     cache = PrefixCache(shared.module.cache.options, seed=config["seed"], budget=budget)
     cache.store = shared.module.cache.store
     module = build_module(config, model, task, shared.data, [], recipe, cache)

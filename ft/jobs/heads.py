@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from ft.build.run import Run, build
+from ft.build.stored_config import read_config
 from ft.fit import fit
 from ft.instantiate import instantiate
 from ft.job_folder import FAILED, FINISHED, JobFolder, Result
@@ -67,7 +68,7 @@ def run_heads(folder: JobFolder, config: DictConfig, *, started: float) -> None:
     Args:
         folder: Of the job; its settings name the ``members``' folders.
         config: Composed, as the verb gets it; the members' own say what is computed.
-        started: When the wait for it began, as ``time.time()`` tells it.
+        started: When the wait for it began, as ``time.monotonic()`` tells it.
 
     Raises:
         UserError: What would end each of the runs.
@@ -88,9 +89,9 @@ def run_heads(folder: JobFolder, config: DictConfig, *, started: float) -> None:
     features, targets, evaluated = _prepare(shared)
     members = [each for each in (_member(one, shared, features.shape[1], len(waiting)) for one in waiting) if each]
     members = _train(members, features, targets, shared, len(waiting))
-    spent = (time.time() - started) / len(waiting)
+    spent = (time.monotonic() - started) / len(waiting)
     for member in members:
-        begun = time.time() - spent
+        begun = time.monotonic() - spent
         try:
             with printed_to(member.folder):
                 place = _fresh(member.folder)
@@ -99,22 +100,21 @@ def run_heads(folder: JobFolder, config: DictConfig, *, started: float) -> None:
             if value is not None and math.isnan(value):
                 raise NotANumber(f"{member.task.metric} is not a number.")
         except Exception as error:
-            _refuse(member.folder, error, seconds=time.time() - begun, together=len(waiting))
+            _refuse(member.folder, error, seconds=time.monotonic() - begun, together=len(waiting))
             continue
         summary = json.loads(place.summary.read_text(encoding="utf-8"))
         member.folder.answer(
             Result(
-                FINISHED, value=value, metrics=numbers(summary), seconds=round(time.time() - begun, 2),
+                FINISHED, value=value, metrics=numbers(summary), seconds=round(time.monotonic() - begun, 2),
                 together=len(waiting), shared_seconds=round(spent * (len(waiting) - 1), 2),
             )
         )  # fmt: skip
-    folder.answer(Result(FINISHED, seconds=round(time.time() - started, 2), together=len(waiting)))
+    folder.answer(Result(FINISHED, seconds=round(time.monotonic() - started, 2), together=len(waiting)))
 
 
 def _build_shared(member: JobFolder, *, started: float) -> Run:
     """A run of which everything but the head is used: its head cannot be wrong, whatever the member's is."""
-    config = OmegaConf.load(member.config)
-    assert isinstance(config, DictConfig)
+    config = read_config(member.config)
     OmegaConf.update(config, "model.head", {"hidden": [], "drop_rate": 0.0, "norm": "none", "activation": "relu"})
     OmegaConf.update(config, "model.head_init", None)
     OmegaConf.update(config, "recipe.head_init", "solved")
@@ -146,7 +146,7 @@ def _prepare(shared: Run) -> tuple[Tensor, Tensor, dict[str, StoredViews]]:
 def _member(folder: JobFolder, shared: Run, num_features: int, together: int) -> Member | None:
     """A member with its untrained head; ``None`` for one that is refused."""
     try:
-        config: Any = OmegaConf.to_container(OmegaConf.load(folder.config), resolve=True)
+        config: Any = OmegaConf.to_container(read_config(folder.config))
         task: Task = instantiate(config["task"], "task")
         known = shared.module.task
         task.load_state_dict(known.state_dict())

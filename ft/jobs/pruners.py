@@ -1,7 +1,7 @@
 """What ends hopeless runs early, by Optuna.
 
 median      below the median of the finished trials at the same validation. Vizier, doi:10.1145/3097983.3098043
-asha        not among the best quarter of those that came as far, at 1, 4, 16, ... validations. arXiv:1810.05934
+asha        not among the best quarter of those that came as far, at steps 1, 4, 16, ... arXiv:1810.05934
 hyperband   several such ladders, some of which begin to judge later. arXiv:1603.06560
 """
 
@@ -16,7 +16,7 @@ def make_pruner(name: str, *, warmup: int, steps: int) -> BasePruner:
     Args:
         name: ``median``, ``asha`` or ``hyperband``.
         warmup: Validations before it may prune.
-        steps: Validations of a trial that goes to its end, all its runs together.
+        steps: Of a trial that goes to its end, all its runs together.
 
     Raises:
         UserError: There is no such pruner.

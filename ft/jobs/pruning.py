@@ -1,10 +1,11 @@
 """Tells an Optuna study after every validation how a run does, and ends the run when the study's pruner says so.
 
-    step    0  1  2  3 | 4  5  6  7 | ...       4 epochs a run, one run after the other for each seed
+    step    1  2  3  4 | 5  6  7  8 | ...       4 epochs a run, one run after the other for each seed
     value   best value so far of this run, averaged with what the runs of the earlier seeds ended with
 
-With ``+trainer.val_check_interval=0.25`` there are four validations in every epoch, and a step is a quarter of one: the
-first epoch is most of what a hopeless run costs.
+The first epoch is most of what a hopeless run costs. With ``sweep.first_look=0.2`` a run is validated after a fifth of
+it as well, and a step is a fifth of an epoch: 1, 5, 10, 15, ... With ``+trainer.val_check_interval=0.25`` there are four
+validations in every epoch, and a step is a quarter of one.
 
 The best so far and not the last, because the best checkpoint is what a run is judged by: a phase that opens more of the
 backbone may begin below where the last one ended.
@@ -35,8 +36,9 @@ class Pruning(Callback):
     What it goes by is in the study: a run that is resumed neither reports an epoch twice nor forgets one.
 
     Args:
-        trial: ``storage`` and ``study`` to reach it, ``number`` of the trial in it, ``pruner`` (``name``, ``warmup`` in
-            validations, ``seeds``), ``metric`` and its ``mode``; ``before``: what the runs of earlier seeds ended with.
+        trial: ``storage`` and ``study`` to reach it, ``number`` of the trial in it, ``metric`` and its ``mode``,
+            ``pruner`` (``name``, ``warmup`` in validations, ``first_look`` as a share of an epoch or ``None``,
+            ``seeds``); ``before``: what the runs of earlier seeds ended with.
 
     Attributes:
         pruned: The run was ended.
@@ -52,6 +54,13 @@ class Pruning(Callback):
         epochs = trainer.max_epochs or 0
         if epochs < 1:
             raise UserError(f"sweep.pruner={self.trial['pruner']['name']} needs a last epoch: set trainer.max_epochs.")
+        if self.trial["pruner"]["first_look"] and (
+            trainer.val_check_interval != 1.0 or trainer.check_val_every_n_epoch != 1
+        ):
+            raise UserError(
+                "sweep.first_look needs one validation at the end of each epoch: leave out trainer.val_check_interval\n"
+                "and trainer.check_val_every_n_epoch, or set sweep.first_look=null."
+            )
         if trainer.is_global_zero:
             self._study = optuna.load_study(
                 study_name=self.trial["study"],
@@ -60,6 +69,13 @@ class Pruning(Callback):
                 sampler=RandomSampler(),
                 pruner=NopPruner(),
             )
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        # Not once an epoch: a run that is resumed inside its first one would miss it.
+        if share := self.trial["pruner"]["first_look"]:
+            batches = int(trainer.num_training_batches)
+            look = max(1, round(share * batches))
+            trainer.val_check_batch = look if trainer.current_epoch == 0 and batch_idx < look else batches
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Nothing before the first step, nor what a run that ends anyway validates in between, can be compared.
@@ -84,17 +100,16 @@ class Pruning(Callback):
         known = self._study.get_trials(deepcopy=False)[self.trial["number"]]
         if known.state.is_finished():
             return False  # Only the run is done once more, as its folder is gone.
-        in_epoch, number = validations(trainer)
+        pruner = self.trial["pruner"]
+        in_epoch, place, validated = where(trainer, pruner["first_look"])
         first = len(self.before) * trainer.max_epochs * in_epoch
-        step = first + trainer.current_epoch * in_epoch + number - 1
-        earlier = [value for at, value in known.intermediate_values.items() if first <= at < step]
+        step = first + trainer.current_epoch * in_epoch + place
+        earlier = [value for at, value in known.intermediate_values.items() if first < at < step]
         value = float(trainer.callback_metrics[metric])
         best = best_so_far(value, before=self.before, earlier=earlier, mode=self.trial["mode"])
-        earlier_epochs = (trainer.current_epoch + 1) // (trainer.check_val_every_n_epoch or 1) - 1
-        granted = earlier_epochs * in_epoch + number <= self.trial["pruner"]["warmup"]
+        granted = validated <= pruner["warmup"]
         if math.isnan(best):
             return not granted  # Optuna could not rank it among numbers, and there is nothing to wait for.
-        pruner = self.trial["pruner"]
         steps = pruner["seeds"] * trainer.max_epochs * in_epoch
         self._study.pruner = make_pruner(pruner["name"], warmup=pruner["warmup"], steps=steps)
         told = Trial(self._study, known._trial_id)
@@ -103,13 +118,26 @@ class Pruning(Callback):
         return not granted and told.should_prune()
 
 
-def validations(trainer: Trainer) -> tuple[int, int]:
-    """How many an epoch has, and which of them this one is, from 1."""
+def where(trainer: Trainer, first_look: float | None) -> tuple[int, int, int]:
+    """Where in its run a validation stands.
+
+    Args:
+        trainer: Is validating.
+        first_look: Share of the first epoch after which it is validated for the first time; ``None``: its end.
+
+    Returns:
+        Steps of an epoch; which of them this one is, from 1; validations of the run so far.
+    """
+    epochs = (trainer.current_epoch + 1) // (trainer.check_val_every_n_epoch or 1)
+    if first_look:
+        in_epoch = max(2, round(1 / first_look))
+        return (in_epoch, in_epoch, 1 + epochs) if trainer.is_last_batch else (in_epoch, 1, 1)
     every = trainer.val_check_batch
     if not isinstance(every, int):  # infinite where nobody knows how many batches there are
-        return 1, 1
+        return 1, 1, epochs
     in_epoch = max(1, int(trainer.num_training_batches) // every)
-    return in_epoch, min(in_epoch, math.ceil((trainer.fit_loop.batch_idx + 1) / every))
+    place = min(in_epoch, math.ceil((trainer.fit_loop.batch_idx + 1) / every))
+    return in_epoch, place, (epochs - 1) * in_epoch + place
 
 
 def best_so_far(value: float, *, before: Sequence[float], earlier: Sequence[float], mode: str) -> float:

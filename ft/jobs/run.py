@@ -27,7 +27,7 @@ def run(folder: JobFolder, config: DictConfig, *, started: float) -> None:
     Args:
         folder: Of the job.
         config: Composed, as the verb gets it.
-        started: When the wait for it began, as ``time.time()`` tells it.
+        started: When the wait for it began, as ``time.monotonic()`` tells it.
 
     Raises:
         NotANumber: The best value of the task's metric is no number.
@@ -45,7 +45,7 @@ def run(folder: JobFolder, config: DictConfig, *, started: float) -> None:
         raise NotANumber(f"{training.module.task.metric} is not a number.")
     status = PRUNED if pruning is not None and pruning.pruned else FINISHED
     summary = json.loads(place.summary.read_text(encoding="utf-8"))
-    seconds = round(time.time() - started, 2)
+    seconds = round(time.monotonic() - started, 2)
     folder.answer(
         Result(status, value=value, metrics=numbers(summary), seconds=seconds, shared_seconds=round(spared, 2))
     )

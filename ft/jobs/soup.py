@@ -22,6 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ft.build.run import Run, build
+from ft.build.stored_config import read_config
 from ft.checkpoint.greedy import greedy, mean_weights
 from ft.checkpoint.load import load
 from ft.checkpoint.manifest import WEIGHTS, verify
@@ -41,7 +42,7 @@ def make_soup(folder: JobFolder, config: DictConfig, *, started: float) -> None:
     Args:
         folder: Of a job of kind ``soup``; its setting ``members`` names run folders, best first.
         config: Composed as for the best member; says whether to test.
-        started: When the wait for it began, as ``time.time()`` tells it.
+        started: When the wait for it began, as ``time.monotonic()`` tells it.
 
     Raises:
         UserError: The best member has no checkpoint, or the validation split has no image that can be read.
@@ -82,7 +83,7 @@ def make_soup(folder: JobFolder, config: DictConfig, *, started: float) -> None:
             message=in_words(run.module.task.metric, len(chosen), len(members), values, best_member, left_out),
             value=values[run.module.task.metric],
             metrics={**numbers(summary), "members_kept": float(len(chosen))},
-            seconds=round(time.time() - started, 2),
+            seconds=round(time.monotonic() - started, 2),
         )
     )
 
@@ -173,7 +174,7 @@ def _as_begun(fresh: RunFolder, best: RunFolder) -> None:
     """What ``build`` needs to go on with the best member's config, without loading pretrained weights."""
     link_folder(best.best, fresh.last)
     shutil.copyfile(best.path / "classes.json", fresh.path / "classes.json")
-    config: Any = OmegaConf.load(best.config)
+    config: Any = read_config(best.config)
     # Other processes would be started with the command of the whole sweep.
     alone = {"devices": 1, "strategy": "auto", "num_nodes": 1}
     config.trainer.update({key: value for key, value in alone.items() if key in config.trainer})

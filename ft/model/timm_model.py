@@ -19,6 +19,8 @@ from ft.model.stages import HEAD, Stage, backbone_stages, head_stage
 from ft.model.weight_files import every_key_used, read_weights
 from ft.model.weights import Weights, find_weights
 
+# Arguments of timm.create_model that load files, past every check of ours.
+NOT_KWARGS = frozenset({"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"})
 OWN_KEYS = ("in_chans", "img_size", "drop_path_rate", "act_layer")
 
 
@@ -143,9 +145,14 @@ def timm_model(
         drop_path_rate is None or 0 <= drop_path_rate < 1, "model.drop_path_rate", "must be in [0, 1)", drop_path_rate
     )
     known = pretrained_cfg(name)
+    if elsewhere := sorted(NOT_KWARGS & kwargs.keys()):
+        raise UserError(f"model.kwargs.{elsewhere[0]}: where weights come from is said with model.weights=FILE alone.")
     source = find_weights(name, weights=weights, weights_dir=weights_dir, hub_id=known.hf_hub_id)
     size = _side(img_size, suggested.get("img_size"), name, known.fixed_input_size)
-    arguments: dict[str, Any] = {"in_chans": in_chans, **source.card.get("model_kwargs", {}), **kwargs}
+    said = source.card.get("model_kwargs", {})
+    if not isinstance(said, dict) or NOT_KWARGS & said.keys():
+        raise UserError(f"the file beside the weights ({source}) has model_kwargs that are no arguments of a model.")
+    arguments: dict[str, Any] = {"in_chans": in_chans, **said, **kwargs}
     if size and known.fixed_input_size:
         arguments["img_size"] = size
     if drop_path_rate is not None:

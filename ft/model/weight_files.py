@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from ft.errors import UserError
 from ft.model.weights import Weights
+
+UNREADABLE = (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError)
 
 
 def read_weights(weights: Weights, model: nn.Module) -> dict[str, Tensor]:
@@ -35,10 +38,15 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    # torch raises RuntimeError, EOFError or UnpicklingError, depending on where the damage is.
-    except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"the weights file {path} cannot be read: {str(error).splitlines()[0]}") from None
+        with warnings.catch_warnings():
+            # Of other pickle protocols, and of TorchScript, which is then refused.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    # torch raises nearly anything, depending on where the damage is.
+    except (*UNREADABLE, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError) as error:
+        # The first line says what it is; the others how to load it without a check.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"the weights file {path} cannot be read: {reason}") from None
     for wrapper in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]

@@ -127,6 +127,8 @@ def _card(path: Path) -> dict[str, Any]:
         return {}
     try:
         card = json.loads(beside.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{beside}, which describes {path.name}, is not JSON: {error}.") from None
+    if not isinstance(card, dict):
+        raise UserError(f"{beside}, which describes {path.name}, must hold names and values.")
     return {key: card[key] for key in CARD_KEYS if key in card}

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -81,7 +82,7 @@ class ActivationStore:
         on_disk = self.options.images.get(split) is not None and self.options.disk > 0
         with ExitStack() as stack:
             if on_disk:
-                found = read(names[first], memory=self._free_memory())
+                found = read(names[first], memory=self._free_memory(), tell=partial(say, module))
                 if found is not None:
                     return self._keep(names[first], found, module)
                 try:

@@ -33,7 +33,7 @@ class Budget:
         now: Tells seconds.
     """
 
-    def __init__(self, seconds: float | None, *, started: float, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, seconds: float | None, *, started: float, now: Callable[[], float] = time.monotonic) -> None:
         self.seconds = seconds
         self.started = started
         self.now = now

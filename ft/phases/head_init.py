@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ft.checkpoint.save import link
 from ft.data.module import DataModule
 from ft.data.transforms import normalize
+from ft.errors import NotFinite
+from ft.faults.finite import are_finite
 from ft.optim.head_solver import solve_linear_head
 from ft.phases.head_training import draw_weights, train_head
 from ft.phases.many_heads import HeadTraining, Mix
@@ -48,6 +50,7 @@ def init_head(module: "FineTuner", data: DataModule, *, later: Sequence[str]) ->
     module.eval()
     with torch.no_grad():
         features, targets = head_features(module, data, later)
+    refuse_unfinite_features(features)
     module.eval()
     last = linear_layer(head)
     recipe = module.recipe
@@ -66,11 +69,34 @@ def init_head(module: "FineTuner", data: DataModule, *, later: Sequence[str]) ->
             head, features.to(module.device), targets.to(module.device), how, mix=mix,
             soften=task.soft_targets, steps=settings["steps"], batch_size=settings["batch_size"], seed=module.seed,
         )  # fmt: skip
+    if not bool(are_finite(head.parameters())):
+        raise NotFinite(
+            "the head that was computed on the features of the frozen model is not finite.\n"
+            "Lower recipe.head_training.lr, or set model.head_init=random."
+        )
     module.train()
     # The processes compute the same, and the last digits may still differ.
     with torch.no_grad():
         for tensor in (*head.parameters(), *head.buffers()):
             tensor.copy_(module.trainer.strategy.broadcast(tensor.detach().cpu()).to(tensor))
+
+
+def refuse_unfinite_features(features: Tensor) -> None:
+    """Refuses features that no head can be made of.
+
+    Args:
+        features: ``(N, F)`` of the training images.
+
+    Raises:
+        NotFinite: Says of how many.
+    """
+    bad = int((~torch.isfinite(features)).any(dim=1).sum())
+    if bad:
+        raise NotFinite(
+            f"the features of {bad} of {len(features)} training images are not finite: the pretrained weights, or "
+            "their precision, do not go with these images.\n"
+            "Set trainer.precision=32-true and cache.dtype=fp32, or other model.weights."
+        )
 
 
 def head_training(loss: Loss, settings: Mapping[str, Any], *, mixup: float, task: Task) -> HeadTraining:
@@ -133,9 +159,12 @@ def keep_untrained(module: "FineTuner") -> None:
     """Leaves the checkpoint ``last`` of a run that takes no step: what is ``best``, where it was validated."""
     kept: Any = module.trainer.checkpoint_callback
     if not (kept.folder / "best").is_dir():
-        module.trainer.save_checkpoint(kept.folder / "last")
-    elif module.global_rank == 0:
-        link(kept.folder / "best", kept.folder / "last")
+        kept.write(module.trainer, "last")
+    else:
+        kept.attempt(
+            module.trainer,
+            lambda: link(kept.folder / "best", kept.folder / "last") if module.global_rank == 0 else None,
+        )
     module.trainer.strategy.barrier()
 
 

@@ -1,6 +1,6 @@
 """What the rate of each group of weights is multiplied with, at every step: schedule, recipe, plugins."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ft.optim.options import ScheduleOptions
@@ -20,6 +20,7 @@ class Rates:
         per_epoch: Optimizer steps in an epoch.
         mode: Of the task's metric.
         watched: The task's metric after every validation so far: a list that grows.
+        scale: Of all rates, now.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Rates:
         per_epoch: int,
         mode: str,
         watched: list[float],
+        scale: Callable[[], float],
     ) -> None:
         self.recipe = recipe
         self.schedule = schedule
@@ -42,6 +44,7 @@ class Rates:
         self.per_epoch = per_epoch
         self.mode = mode
         self.watched = watched
+        self.scale = scale
 
     def factor(self, step: int, group: dict[str, Any]) -> float:
         """At an optimizer step, from 0."""
@@ -57,7 +60,7 @@ class Rates:
             mode=self.mode,
         )
         base *= self.recipe.rate(epoch, group["stage"], self.stages)
-        return fold(self.plugins, "lr_factor", base, step, group, self.per_epoch)
+        return self.scale() * fold(self.plugins, "lr_factor", base, step, group, self.per_epoch)
 
 
 def recompute_rates(scheduler: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ft.errors import UserError
+from ft import plain_files
 from ft.inference.material import Material
 from ft.page.words import duration_in_words
 from ft.results.thumbnails import sheet
@@ -26,11 +26,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """
     if not file.is_file():
         return {}
-    try:
-        found: Any = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is not valid JSON ({error}): make it anew, or delete it.") from None
-    return found
+    return plain_files.read_json(file)
 
 
 def overview(material: Material) -> dict[str, str]:

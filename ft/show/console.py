@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from ft.data.check import in_a_line
 from ft.machine.choice import choice_from_config, describe
 from ft.phases.recipe import Recipe
 from ft.run_folder import RunFolder
@@ -62,12 +63,20 @@ def header(run: "Run") -> None:
     choice = choice_from_config(run.config)
     for line in describe(choice) if choice is not None and not run.resumed else []:
         console().print(f"autotune: {line}", markup=False, soft_wrap=True)
+    if clocks := by_the_clock(run.config):
+        console().print(f"{' '.join(clocks)}: time decides how far this run comes, so it cannot be repeated exactly")
     if data.bad_images.found:
         console().print(f"[yellow]{len(data.bad_images.found)} images cannot be read and are left out[/]")
     left_out = [name for name in run.config["plugins"] if name not in [plugin.name for plugin in module.plugins]]
     if left_out:
         console().print(f"[yellow]{', '.join(left_out)}: of no use on random weights; left out, every stage is open[/]")
     random_weights_warning(run)
+
+
+def by_the_clock(config: Mapping[str, Any]) -> list[str]:
+    """What of a config lets time decide, as it is written on the command line."""
+    given = {"budget": config["budget"], "trainer.max_time": config["trainer"]["max_time"]}
+    return [f"{key}={value}" for key, value in given.items() if value is not None]
 
 
 def describe_recipe(recipe: Recipe, stages: Sequence[str]) -> str:
@@ -115,7 +124,7 @@ def closing_table(run: "Run", summary: dict[str, Any]) -> None:
         f"{summary['seconds']:.0f} s   {summary['images_per_second']:.0f} training images/s"
     )
     for name, why in list(run.data.bad_images.found.items())[:10]:
-        out.print(f"left out: {name}: {why}", markup=False)
+        out.print(f"left out: {in_a_line(name)}: {why}", markup=False)
     if summary["bad_images"]:
         out.print(f"{summary['bad_images']} images could not be read; all of them are in bad_images.json")
     if pictures := sorted(path.name for path in run.folder.path.glob("*.png")):

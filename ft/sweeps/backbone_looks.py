@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 
+from ft.errors import UserError
 from ft.job_folder import FAILED, FINISHED, JobFolder, Result
 from ft.sweeps.backbone_candidates import Candidate
 
@@ -100,10 +102,19 @@ def difference_error(one: JobFolder, other: JobFolder) -> float:
 
     Paired where both predicted the same images, as they do unless files changed in between.
     """
-    with np.load(one.path / HELD_OUT) as a, np.load(other.path / HELD_OUT) as b:
-        if np.array_equal(a["rows"], b["rows"]):
-            return float((a["bootstraps"] - b["bootstraps"]).std(ddof=1))
-        return float(np.hypot(a["bootstraps"].std(ddof=1), b["bootstraps"].std(ddof=1)))
+    a, b = (_held_out(job.path / HELD_OUT) for job in (one, other))
+    if np.array_equal(a["rows"], b["rows"]):
+        return float((a["bootstraps"] - b["bootstraps"]).std(ddof=1))
+    return float(np.hypot(a["bootstraps"].std(ddof=1), b["bootstraps"].std(ddof=1)))
+
+
+def _held_out(file: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in ("rows", "bootstraps")}
+    # A file of one array is no context, and no mapping either.
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, IndexError, BadZipFile) as error:
+        raise UserError(f"{file} is damaged: {error}. Remove its folder, and run the sweep again.") from None
 
 
 def row(seen: Seen, *, chosen: bool = False) -> dict[str, Any]:

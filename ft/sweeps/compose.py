@@ -1,17 +1,11 @@
-"""From the words of a command line to a job's config and its key."""
+"""From the words of a command line to a job's config."""
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-
-# What changes nothing of what a run computes.
-NOT_OF_A_JOB = ("runs_dir", "resume", "report", "sweep", "launcher", "logger")
-KEY_LENGTH = 12
 
 
 class Composer:
@@ -47,15 +41,3 @@ class Composer:
             del config["hydra"]
         content: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         return content
-
-
-def key_of(config: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> str:
-    """The name of a job: the same for the same computation.
-
-    Args:
-        config: Resolved.
-        settings: What else a job is told, where it is not a training run.
-    """
-    told = {name: value for name, value in config.items() if name not in NOT_OF_A_JOB}
-    text = json.dumps([told, dict(settings or {})], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]

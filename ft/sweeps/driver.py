@@ -6,8 +6,7 @@ from typing import Any
 
 import yaml
 
-from ft.job_folder import Job, JobFolder, Result
-from ft.sweeps.compose import key_of
+from ft.job_folder import Job, JobFolder, Result, key_of
 from ft.sweeps.work import Rows, Work
 
 

@@ -93,7 +93,15 @@ class SweepFolder:
     def asked(self) -> dict[str, Any]:
         """What was asked; empty for a new sweep."""
         file = self.path / "sweep.yaml"
-        return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if not file.is_file():
+            return {}
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError, yaml.YAMLError) as error:
+            raise UserError(f"{file} is damaged: {str(error).splitlines()[0]}.") from None
+        if not isinstance(content, dict):
+            raise UserError(f"{file} is damaged: it holds no keys and values.")
+        return content
 
     def ask(self, content: Mapping[str, Any]) -> None:
         """Writes what is asked, and points ``last`` here."""

@@ -21,11 +21,12 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from ft.errors import Terminated
 from ft.job_folder import FAILED, JobFolder, Result
 
 ROOT = Path(__file__).parent.parent.parent
 # Exit codes of a verb: ft.command.verb, whose import would begin Hydra.
-MISTAKE, INTERRUPTED = 2, 130
+MISTAKE, INTERRUPTED, TERMINATED = 2, 130, 143
 # Seconds between two looks at a lock that another process holds.
 PAUSE = 0.2
 
@@ -61,7 +62,7 @@ def run_all_isolated(
     with processes.forwarding(), ThreadPoolExecutor(at_a_time) as pool:
         list(pool.map(run, folders))
     if processes.asked:
-        raise KeyboardInterrupt
+        raise Terminated if processes.terminated else KeyboardInterrupt
 
 
 def words(folder: JobFolder, hydra: Sequence[str]) -> list[str]:
@@ -88,6 +89,7 @@ class Processes:
 
     Attributes:
         asked: Whether they are to stop.
+        terminated: Whether SIGTERM said so.
     """
 
     def __init__(self, *, threads: int | None) -> None:
@@ -96,6 +98,7 @@ class Processes:
         if threads is not None:
             self.environment.setdefault("OMP_NUM_THREADS", str(threads))
         self.asked = False
+        self.terminated = False
         self._running: set[subprocess.Popen[bytes]] = set()
         # A signal's handler may interrupt the thread that holds it.
         self._lock = threading.RLock()
@@ -141,8 +144,8 @@ class Processes:
         return code
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        self.asked = True
+        del frame
+        self.asked, self.terminated = True, number == signal.SIGTERM
         with self._lock:
             for process in self._running:
                 self._interrupt(process)
@@ -157,17 +160,18 @@ def _run(folder: JobFolder, processes: Processes, command: Sequence[str]) -> Non
     with open(folder.path / ".lock", "wb") as lock, open(folder.output, "ab") as output:
         if not _alone(lock.fileno(), processes) or folder.result() is not None:
             return
-        began, started = output.tell(), time.time()
+        began, started = output.tell(), time.monotonic()
         code = processes.run(command, output, lock.fileno())
     if folder.result() is not None:
         return
-    if processes.asked or code in (INTERRUPTED, -signal.SIGINT):
+    if processes.asked or code in (INTERRUPTED, TERMINATED, -signal.SIGINT):
+        processes.terminated = processes.terminated or code == TERMINATED
         processes.asked = True
         return
     lines = _printed(folder.output, began)
     why = "mistake" if code == MISTAKE else "killed"
     told = lines[-3:] if code == MISTAKE else [how_it_ended(code), *lines[-1:]]
-    folder.answer(Result(FAILED, why=why, message="\n".join(told), seconds=round(time.time() - started, 2)))
+    folder.answer(Result(FAILED, why=why, message="\n".join(told), seconds=round(time.monotonic() - started, 2)))
 
 
 def how_it_ended(code: int) -> str:

@@ -92,7 +92,7 @@ class Launch:
             for folder in folders:
                 self._run_here(folder)
         else:
-            started = time.time()
+            started = time.monotonic()
             words = [[*folder.job().overrides, job_word(folder)] for folder in folders]
             returns = self.launcher.launch(words, initial_job_idx=self.launched)
             for folder, returned in zip(folders, returns, strict=True):
@@ -101,7 +101,7 @@ class Launch:
         self.launched += len(folders)
 
     def _run_here(self, folder: JobFolder) -> None:
-        started = time.time()
+        started = time.monotonic()
         config = self.composer.config([*folder.job().overrides, job_word(folder)])
         with open_dict(config.hydra.job):
             config.hydra.job.id, config.hydra.job.num = str(self.launched), self.launched
@@ -125,5 +125,5 @@ def _ended(folder: JobFolder, returned: object, started: float) -> None:
     if folder.result() is None:
         error = returned if isinstance(returned, BaseException) else RuntimeError("it left no result")
         why = "mistake" if isinstance(error, UserError | HydraException | OmegaConfBaseException) else "raised"
-        seconds = round(time.time() - started, 2)
+        seconds = round(time.monotonic() - started, 2)
         folder.answer(Result(FAILED, why=why, message=str(error) or type(error).__name__, seconds=seconds))

@@ -46,8 +46,10 @@ class Material:
                 raise UserError(f"{folder} has no {file.name}: there is nothing to report of this sweep yet.")
         try:
             asked, rows = yaml.safe_load(files[0].read_text("utf-8")), json.loads(files[1].read_text("utf-8"))
-        except (ValueError, yaml.YAMLError) as error:
+        except (ValueError, RecursionError, yaml.YAMLError) as error:
             raise UserError(f"{folder} has a damaged file: {str(error).splitlines()[0]}") from None
+        if not isinstance(asked, dict) or not isinstance(rows, list) or not all(map(_is_row, rows)):
+            raise UserError(f"{folder} has a damaged file: its sweep.yaml and trials.json are not those of a sweep.")
         return cls(folder, asked, rows)
 
     @property
@@ -137,3 +139,11 @@ class Material:
             for job in row["jobs"]
             if job["status"] == FINISHED and (self.run(job) / FOLDER / "val.safetensors").is_file()
         }
+
+
+def _is_row(row: Any) -> bool:
+    """Whether it looks like a trial, whose runs are in the sweep's own folder."""
+    if not isinstance(row, dict) or not isinstance(row.get("params"), dict) or not isinstance(row.get("jobs"), list):
+        return False
+    runs = [Path(str(job.get("run", ""))) if isinstance(job, dict) else Path("..") for job in row["jobs"]]
+    return not any(run.is_absolute() or ".." in run.parts for run in runs)

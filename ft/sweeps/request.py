@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ft.duration import seconds_of
 from ft.errors import UserError, one_of, require, require_extra
+from ft.plain_files import is_plain_name
+from ft.rules.check import check_values
 from ft.sweeps.compose import Composer
 from ft.sweeps.folder import SweepFolder
 from ft.sweeps.searchable import refuse_unsearchable
@@ -104,6 +107,7 @@ def read_request(arguments: Sequence[str], composer: Composer) -> Request:
     parsed = parser.parse_overrides([*settings["overrides"], *rest])
     fixed = [each.input_line or "" for each in parsed if _key(each) not in OWN]
     config = composer.plain([*fixed, *own])
+    check_values(config, composer.config_name)
     if settings["seeds"] > 1 and any(parameter.key == "seed" for parameter in space.parameters):
         raise UserError("seed is searched already: leave out sweep.seeds, or seed=...")
     if settings["method"] == "trials":
@@ -152,18 +156,30 @@ def _remembered(arguments: Sequence[str], composer: Composer) -> list[str]:
     places = [word for word in words if word.startswith("runs_dir=")]
     runs_dir = composer.plain(places)["runs_dir"]
     folder = SweepFolder.find(named[-1].strip("'\""), runs_dir=runs_dir, key="resume")
-    return [*folder.asked()["arguments"], f"sweep.name={folder.name}", *words]
+    remembered = [str(word) for word in folder.asked().get("arguments", ())]
+    # Hydra builds and calls what its own section names: only who types the command may say so.
+    if of_hydra := [word for word in remembered if re.match(r"[+~]*hydra\b", word)]:
+        raise UserError(
+            f"resume={named[-1]}: its sweep.yaml sets {of_hydra[0][:100]}, and hydra's own keys are only taken from "
+            "the command line: say it there, and remove it from sweep.yaml."
+        )
+    return [*remembered, f"sweep.name={folder.name}", *words]
 
 
 def _check(settings: Mapping[str, Any]) -> None:
     one_of(settings["method"], METHODS, "sweep.method")
     one_of(settings["soup"], ("none", "greedy"), "sweep.soup")
+    named = settings["name"] is None or is_plain_name(settings["name"])
+    require(named, "sweep.name", "must be the name of one folder, of letters, digits, - and _", settings["name"])
     # Both stand beside the sweeps already: the newest, and the winners as experiments.
     require(settings["name"] not in ("last", "experiment"), "sweep.name", "must be another name", settings["name"])
     for key, least in (("seeds", 1), ("parallel", 1), ("retries", 0), ("pruner_warmup", 0)):
         value = settings[key]
         whole = isinstance(value, int) and not isinstance(value, bool)
         require(whole and value >= least, f"sweep.{key}", f"must be a whole number of at least {least}", value)
+    look = settings["first_look"]
+    fits = look is None or (isinstance(look, int | float) and not isinstance(look, bool) and 0 < look <= 0.5)
+    require(fits, "sweep.first_look", "must be a share of an epoch, above 0 and at most 0.5, or null", look)
     trials = settings["trials"]
     fits = trials is None or (isinstance(trials, int) and not isinstance(trials, bool) and trials >= 1)
     require(fits, "sweep.trials", "must be a whole number of at least 1, or null", trials)
@@ -177,11 +193,12 @@ def _check(settings: Mapping[str, Any]) -> None:
 
 
 def _try_each(space: Space, fixed: Sequence[str], composer: Composer) -> None:
-    """Composes every parameter once: one that does not exist is found before the first run."""
+    """Composes every parameter once: a key or a value that cannot be is found before the first run."""
     for parameter in space.parameters:
         needed = {key: values[0] for key, values in parameter.when.items()}
         for value in parameter.choices if parameter.kind == "choice" else (parameter.low,):
-            composer.plain([*fixed, *as_overrides({**needed, parameter.key: value})])
+            composed = composer.plain([*fixed, *as_overrides({**needed, parameter.key: value})])
+            check_values(composed, composer.config_name)
 
 
 def _key(override: Any) -> str:

@@ -23,7 +23,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ft.sweeps.compose import NOT_OF_A_JOB
+from ft.job_folder import NOT_OF_A_JOB
 
 # Of the recipe, what may differ between runs that begin alike.
 LATER = ("phases", "always", "min_gain")

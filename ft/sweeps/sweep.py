@@ -8,6 +8,7 @@ from typing import Any
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from ft.errors import Terminated
 from ft.job_folder import FAILED, FINISHED
 from ft.run_folder import write_whole
 from ft.sweeps.compose import Composer
@@ -41,7 +42,7 @@ def run_sweep(
     Raises:
         UserError, HydraException, OmegaConfBaseException: Anything that could be known before the first run.
         SystemExit: 3 where some trials failed, 1 where all did.
-        KeyboardInterrupt: After Ctrl-C; the same command goes on.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM; the same command goes on.
     """
     of_hydra = [str(word) for word in config.hydra.overrides.hydra]
     composer = Composer(context.config_loader, config.hydra.job.config_name, of_hydra)
@@ -62,12 +63,16 @@ def run_sweep(
         proposals = _proposals(request, folder) if settings["method"] == "trials" else None
         with Live(None if proposals is None else proposals.total, request.metric, request.mode) as live:
             work = Work(request, folder, composer, launch, live.show)
+            hurried = False
             try:
                 rows = _backbones(work) if proposals is None else _trials(work, proposals, live)
+            except Terminated:
+                hurried = True  # who sends SIGTERM does not wait for a page
+                raise
             finally:
                 live.close()
                 # An interrupted sweep has something to show too.
-                if live.rows:
+                if live.rows and not hurried:
                     _report(request, folder)
     return _end(rows, request)
 
@@ -126,6 +131,7 @@ def _proposals(request: Request, folder: SweepFolder) -> Proposals:
         sampler=settings["sampler"],
         pruner=settings["pruner"],
         pruner_warmup=settings["pruner_warmup"],
+        first_look=settings["first_look"],
         metrics=request.metrics,
         trials=settings["trials"],
         seed=request.seed,

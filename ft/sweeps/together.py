@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from ft.sweeps.compose import NOT_OF_A_JOB
+from ft.job_folder import NOT_OF_A_JOB
 
 # ``seed`` too: it decides the order of features, dropout and a head's first weights, and those are each head's own.
 HEAD_KEYS = (

@@ -11,8 +11,7 @@ from typing import Any
 import yaml
 
 from ft.errors import UserError, did_you_mean
-from ft.job_folder import FINISHED, Job, JobFolder
-from ft.sweeps.compose import key_of
+from ft.job_folder import FINISHED, Job, JobFolder, key_of
 from ft.sweeps.deadline import Deadline
 from ft.sweeps.proposals import Proposal, Proposals
 from ft.sweeps.shared_phases import Fork, plan

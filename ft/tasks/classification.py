@@ -1,5 +1,7 @@
 """Classification: one of K classes; binary is two of them."""
 
+from typing import Literal, get_args
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,8 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, Mul
 
 from ft.errors import UserError, require
 from ft.tasks.task import Task, focal_weight, separate
+
+Losses = Literal["cross_entropy", "binary_cross_entropy", "focal"]
 
 
 class Classification(Task):
@@ -24,9 +28,9 @@ class Classification(Task):
 
     solved_as = "classes"
     name = "classification"
-    losses = ("cross_entropy", "binary_cross_entropy", "focal")
+    losses = get_args(Losses)
 
-    def __init__(self, *, loss: str, label_smoothing: float, focal_gamma: float, metric: str, mode: str) -> None:
+    def __init__(self, *, loss: Losses, label_smoothing: float, focal_gamma: float, metric: str, mode: str) -> None:
         super().__init__(loss=loss, metric=metric, mode=mode)
         require(0 <= label_smoothing < 1, "task.label_smoothing", "must be in [0, 1)", label_smoothing)
         require(focal_gamma >= 0, "task.focal_gamma", "must be at least 0", focal_gamma)

@@ -1,5 +1,7 @@
 """Multi-label: any number of K labels, each on its own; one label with a sigmoid is K = 1."""
 
+from typing import Literal, get_args
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,8 @@ from torchmetrics.classification import (
 from ft.errors import UserError, require
 from ft.tasks.task import Task, focal_weight, separate
 
+Losses = Literal["binary_cross_entropy", "focal", "asymmetric"]
+
 
 class Multilabel(Task):
     """A yes or no for every label.
@@ -37,12 +41,12 @@ class Multilabel(Task):
     solved_as = "labels"
     name = "multilabel"
     activation = "sigmoid"
-    losses = ("binary_cross_entropy", "focal", "asymmetric")
+    losses = get_args(Losses)
 
     def __init__(
         self,
         *,
-        loss: str,
+        loss: Losses,
         label_smoothing: float,
         focal_gamma: float,
         gamma_positive: float,

@@ -1,6 +1,6 @@
 """Regression: K numbers an image, standardised while training."""
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, 
 from ft.errors import UserError, require
 from ft.tasks.task import Task, separate
 
+Losses = Literal["mse", "l1", "huber"]
 LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 
 
@@ -30,9 +31,9 @@ class Regression(Task):
     solved_as = "numbers"
     name = "regression"
     activation = "linear"
-    losses = tuple(LOSSES)
+    losses = get_args(Losses)
 
-    def __init__(self, *, loss: str, huber_delta: float, metric: str, mode: str) -> None:
+    def __init__(self, *, loss: Losses, huber_delta: float, metric: str, mode: str) -> None:
         super().__init__(loss=loss, metric=metric, mode=mode)
         require(huber_delta > 0, "task.huber_delta", "must be above 0", huber_delta)
         self.huber_delta = huber_delta

@@ -104,7 +104,7 @@ def measure(open_stages: int, epochs: int, batch_size: int, overrides: list[str]
     run = built(*common, f"model.open=[{','.join(names[-open_stages:])}]")
     watch = Alternating()
     run.trainer.callbacks.append(watch)  # pyright: ignore[reportAttributeAccessIssue]
-    fit(run, started=time.time())
+    fit(run, started=time.monotonic())
     # The first epochs prepare kernels.
     ours, by_hand = watch.ours[2:], watch.by_hand[2:]
     return {

@@ -31,8 +31,7 @@ sets it up: 10 random trials first and one parameter at a time there, 8 and all 
                     The row says what a user who names no recipe gets for the same question in the same 3 epochs; in so
                     few it opens 3/8 of the backbone, so "full depth" it is not.
 
-In ``ours`` hopeless trials end inside their first epoch, because there are five validations in each: the peer has one,
-as five would cost it a third more time and change nothing of what it does. Validating does not change the training (the
+In ``ours`` hopeless trials end inside their first epoch, because there is one validation more, after a fifth of it. Validating does not change the training (the
 values at the end of each epoch are the same to the last digit), but it offers more checkpoints to choose the best from.
 A random head starts at chance and a one-cycle schedule starts slowly: after a fifth of an epoch such a trial says more
 about how soon it learns than about how far it will come. ``--head solved``, for another OUT, gives every column at full
@@ -85,7 +84,7 @@ TRY_TASK = (
 )  # fmt: skip
 TRY_TRIALS = 6
 CACHES_OFF = ("cache=off", "data.decoded=off")
-PRUNING = ("sweep.pruner=asha", "+trainer.val_check_interval=0.2")
+PRUNING = ("sweep.pruner=asha", "sweep.first_look=0.2", "sweep.pruner_warmup=0")
 
 
 def command(asked: argparse.Namespace, column: str, seed: int, folder: Path) -> list[str]:

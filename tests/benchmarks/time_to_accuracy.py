@@ -67,7 +67,7 @@ def run_process(python: str, cell: dict[str, Any]) -> dict[str, Any] | None:
         environment = {**os.environ, **(SHARED_MACHINE if nice else {})}
         load = os.getloadavg()[0]
         command = [*nice, python, "-m", "tests.benchmarks.peers.cell"]
-        started = time.time()
+        started = time.monotonic()
         ended = subprocess.run([*command, json.dumps({**cell, "started": started}), str(result)], env=environment)
         if ended.returncode != 0 or not result.is_file():
             print(f"failed with exit code {ended.returncode}: {cell}", flush=True)

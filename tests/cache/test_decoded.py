@@ -189,17 +189,23 @@ def test_a_flipped_bit_is_noticed_and_mended(photos, decodes, name, gathered):
     expected = list(loader(dataset(photos, transform)))
     done = len(decodes)
     flip(entries("decoded")[0].path / name, 17)
+    lines: list[str] = []
     for _ in range(2):
-        assert_equal(list(loader(dataset(photos, transform))), expected)
+        assert_equal(list(loader(dataset(photos, transform, tell=lines.append))), expected)
         assert len(decodes) == done + 1
+    (line,) = lines
+    assert "does not fit its sum; it is decoded again" in line
 
 
 def test_a_file_that_was_cut_off_is_made_anew(photos, decodes):
     expected = list(loader(dataset(photos)))
     os.truncate(entries("decoded")[0].path / "pixels.u8", 100)
-    assert_equal(list(loader(dataset(photos))), expected)
+    lines: list[str] = []
+    assert_equal(list(loader(dataset(photos, tell=lines.append))), expected)
     assert len(decodes) == 2 * 14
     assert len(entries("decoded")) == 1
+    (line,) = lines
+    assert "has 100 bytes instead of 24192; it is decoded again" in line
 
 
 def test_an_unreadable_image_fails_every_time_and_the_others_are_kept(photos, decodes):
@@ -235,7 +241,7 @@ def test_where_all_images_fit_on_the_device_batches_are_gathered_there(photos, m
     everything[:] = 0
     assert not any(batch.images.any() for batch in loader(data))  # it is from there that they come
     monkeypatch.setattr(views_module, "free_memory", lambda device: 4 * 14 * 3 * 24 * 24 - 1)
-    smaller = dataset(photos)
+    smaller = dataset(photos, tell=lambda line: None)  # the zeros went into the file
     assert_equal(list(loader(smaller)), expected)
     assert smaller.decoded._views(PLAIN)._everything is None
 
@@ -244,7 +250,7 @@ def test_damage_is_mended_before_images_go_to_the_device(photos, monkeypatch):
     monkeypatch.setattr(views_module, "free_memory", lambda device: LIMIT)
     expected = list(loader(dataset(photos)))
     flip(entries("decoded")[0].path / "pixels.u8", 17)
-    data = dataset(photos)
+    data = dataset(photos, tell=lambda line: None)
     for _ in range(2):
         assert_equal(list(loader(data)), expected)
 
@@ -304,13 +310,13 @@ def test_a_cache_that_cannot_be_written_to_is_read_and_stays_as_it_is(photos, de
     flip(path, 17)
     before = path.read_bytes()
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert_equal(list(loader(dataset(photos))), expected)
+    assert_equal(list(loader(dataset(photos, tell=lambda line: None))), expected)
     assert len(decodes) == 15
     assert path.read_bytes() == before
 
 
 def test_an_entry_that_is_deleted_and_damaged_in_use_gives_the_right_images(photos):
-    data = dataset(photos)
+    data = dataset(photos, tell=lambda line: None)
     expected = list(loader(data))
     path = entries("decoded")[0].path
     flip(path / "pixels.u8", 17)

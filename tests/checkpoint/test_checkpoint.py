@@ -48,7 +48,9 @@ def test_a_newer_one_replaces_it_whole_and_leaves_nothing_behind(tmp_path):
     save(content(), tmp_path / "last")
     save({**content(), "epoch": 5}, tmp_path / "last")
     assert load(tmp_path / "last")["epoch"] == 5
-    assert [path.name for path in tmp_path.iterdir()] == ["last"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last", "last.1", "last.2"]
+    save({**content(), "epoch": 6}, tmp_path / "last")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last", "last.2", "last.3"]
 
 
 @pytest.mark.parametrize("has_links", [True, False])
@@ -65,7 +67,7 @@ def test_a_second_name_is_the_same_checkpoint_until_one_is_replaced(tmp_path, mo
     assert ((tmp_path / "last" / WEIGHTS).stat().st_nlink == 2) is has_links
     save({**content(), "epoch": 5}, tmp_path / "last")
     assert (load(tmp_path / "best")["epoch"], load(tmp_path / "last")["epoch"]) == (4, 5)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "last"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "best.1", "last", "last.2", "last.3"]
 
 
 @pytest.mark.parametrize("file", [WEIGHTS, STATE])
@@ -111,14 +113,15 @@ class FakeTrainer:
         self.callback_metrics = {}
         self.current_epoch = 0
         self.global_step = 7
+        self.world_size = 1
         self.saved = []
 
-    def save_checkpoint(self, path):
+    def save_checkpoint(self, path, storage_options):
         self.saved.append(path.name)
 
 
 def kept(tmp_path, values, mode):
-    keep, trainer = KeepCheckpoints(tmp_path, metric="val/acc", mode=mode), FakeTrainer()
+    keep, trainer = KeepCheckpoints(tmp_path, metric="val/acc", mode=mode, on_error="stop"), FakeTrainer()
     for trainer.current_epoch, value in enumerate(values):
         trainer.callback_metrics = {} if value is None else {"val/acc": torch.tensor(value)}
         keep.on_train_epoch_end(trainer, SimpleNamespace(validated_at=trainer.global_step))  # pyright: ignore[reportArgumentType]
@@ -145,7 +148,7 @@ def test_best_is_the_best_and_last_is_written_every_epoch(tmp_path, values, mode
 
 def test_a_resumed_run_knows_its_best(tmp_path):
     keep, _ = kept(tmp_path, [0.1, 0.5], "max")
-    again = KeepCheckpoints(tmp_path, metric="val/acc", mode="max")
+    again = KeepCheckpoints(tmp_path, metric="val/acc", mode="max", on_error="stop")
     again.load_state_dict(keep.state_dict())
     assert (again.best, again.best_epoch) == (keep.best, 1)
 

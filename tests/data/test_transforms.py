@@ -75,7 +75,8 @@ def test_a_photo_is_turned_upright(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "why"), [(b"", "not an image"), (b"GIF89a", "."), (None, "no such file"), (b"\x89PNG\r\n\x1a\n", ".")]
+    ("content", "why"),
+    [(b"", "the file is empty"), (b"GIF89a", "."), (None, "no such file"), (b"\x89PNG\r\n\x1a\n", ".")],
 )
 def test_what_is_no_image_says_why(tmp_path, content, why):
     path = tmp_path / "image.png"

@@ -52,7 +52,8 @@ def test_a_linked_image_counts_and_a_linked_folder_does_not(tmp_path):
     (tmp_path / "in" / "3.png").symlink_to(tmp_path / "out" / "2.png")
     (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
     (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    assert names_of(tmp_path / "in") == ["1.png", "3.png"]
+    # One that leads nowhere too: it is told as an image that cannot be read, not left out in silence.
+    assert names_of(tmp_path / "in") == ["1.png", "3.png", "gone.png"]
 
 
 def test_a_glob_takes_images_alone_and_goes_through_folders(tmp_path, monkeypatch):

@@ -52,12 +52,12 @@ class Sweep:
         self.study = optuna.create_study(
             storage=open_storage(self.url, patience=5.0), study_name=self.name, direction="maximize"
         )
-        values = dict.fromkeys(range(seeds * EPOCHS), value)
+        values = dict.fromkeys(range(1, seeds * EPOCHS + 1), value)
         self.study.add_trials([optuna.trial.create_trial(value=value, intermediate_values=values)] * others)
         self.number = self.study.ask().number
 
     def told(self, *, warmup: int = 1, **others: Any) -> dict[str, Any]:
-        pruner = {"name": "median", "warmup": warmup, "seeds": 1}
+        pruner = {"name": "median", "warmup": warmup, "first_look": None, "seeds": 1}
         common = {"storage": self.url, "study": self.name, "number": self.number, "metric": "val/acc", "mode": "max"}
         return {**common, "pruner": pruner, **others}
 
@@ -67,7 +67,13 @@ class Sweep:
 
 def trainer(**others: Any) -> SimpleNamespace:
     """What of Lightning's trainer the callback looks at."""
-    usual = {"is_global_zero": True, "max_epochs": EPOCHS, "check_val_every_n_epoch": 1, "current_epoch": 0}
+    usual = {
+        "is_global_zero": True,
+        "max_epochs": EPOCHS,
+        "check_val_every_n_epoch": 1,
+        "current_epoch": 0,
+        "val_check_interval": 1.0,
+    }
     states = {"sanity_checking": False, "is_last_batch": True, "should_stop": False, "callback_metrics": {}}
     batches = {"num_training_batches": 8, "val_check_batch": 8, "fit_loop": SimpleNamespace(batch_idx=7)}
     strategy = SimpleNamespace(broadcast=lambda mine: mine)
@@ -119,7 +125,7 @@ def test_a_hopeless_run_ends_and_leaves_its_checkpoints(tmp_path: Path, url: str
     found = accuracies(run.folder.path)
     assert len(found) == 2
     assert pruning.pruned
-    assert sweep.reports() == pytest.approx(dict(enumerate(best(found))))
+    assert sweep.reports() == pytest.approx(dict(enumerate(best(found), 1)))
     assert run.folder.last.is_dir()
     assert run.folder.best.is_dir()
 
@@ -128,11 +134,11 @@ def test_a_run_that_was_killed_reports_what_is_missing(tmp_path: Path, url: str)
     sweep = Sweep(url, value=0.0)
     with pytest.raises(Killed):
         train(sweep.told(), tmp_path / "run", StopIn(epoch=2, batch=None))
-    assert sorted(sweep.reports()) == [0, 1]
+    assert sorted(sweep.reports()) == [1, 2]
     run, pruning = train(sweep.told(), tmp_path / "run")
     assert run.resumed
     assert not pruning.pruned
-    assert sweep.reports() == pytest.approx(dict(enumerate(best(accuracies(run.folder.path)))))
+    assert sweep.reports() == pytest.approx(dict(enumerate(best(accuracies(run.folder.path)), 1)))
 
 
 @pytest.mark.parametrize(("warmup", "epochs"), [(0, 1), (1, 2), (2, 3), (EPOCHS, EPOCHS)])
@@ -146,7 +152,7 @@ def test_so_many_validations_are_granted(url: str, warmup: int, epochs: int):
 def test_validations_are_counted_and_not_epochs(url: str):
     sweep = Sweep(url, value=0.9)
     assert not play(sweep.told(warmup=2), [0.1] * EPOCHS, every=2).pruned
-    assert sweep.reports() == {1: 0.1, 3: 0.1}
+    assert sweep.reports() == {2: 0.1, 4: 0.1}
 
 
 def test_validations_inside_an_epoch_are_steps_too(tmp_path: Path, url: str):
@@ -154,19 +160,19 @@ def test_validations_inside_an_epoch_are_steps_too(tmp_path: Path, url: str):
     sweep = Sweep(url, value=2.0)
     run, pruning = train(sweep.told(warmup=0), tmp_path / "run", words=("+trainer.val_check_interval=0.5",))
     assert pruning.pruned
-    assert sorted(sweep.reports()) == [0]
+    assert sorted(sweep.reports()) == [1]
     assert run.trainer.global_step == 1, "the other half of the epoch is not trained"
     assert run.folder.best.is_dir()
     calm = Sweep(url, value=-1.0)
     run, pruning = train(calm.told(warmup=0), tmp_path / "calm", words=("+trainer.val_check_interval=0.5",))
     assert not pruning.pruned
-    assert sorted(calm.reports()) == list(range(2 * EPOCHS))
+    assert sorted(calm.reports()) == list(range(1, 2 * EPOCHS + 1))
     told = calm.reports()
-    ends = [max(told[2 * at], value) for at, value in enumerate(accuracies(run.folder.path))]
-    assert [told[2 * at + 1] for at in range(EPOCHS)] == pytest.approx(ends)
+    ends = [max(told[2 * at + 1], value) for at, value in enumerate(accuracies(run.folder.path))]
+    assert [told[2 * at + 2] for at in range(EPOCHS)] == pytest.approx(ends)
 
 
-@pytest.mark.parametrize(("every", "ready", "step"), [(8, 8, 0), (2, 2, 0), (2, 8, 3), (3, 3, 0), (3, 6, 1), (3, 8, 1)])
+@pytest.mark.parametrize(("every", "ready", "step"), [(8, 8, 1), (2, 2, 1), (2, 8, 4), (3, 3, 1), (3, 6, 2), (3, 8, 2)])
 def test_the_step_of_a_validation_is_its_place_in_the_epoch(url: str, every: int, ready: int, step: int):
     # An interval that does not divide the epoch leaves its last validation out: 3 of 8 batches, after 3 and 6.
     sweep = Sweep(url, value=0.0)
@@ -177,6 +183,39 @@ def test_the_step_of_a_validation_is_its_place_in_the_epoch(url: str, every: int
     lightning.current_epoch, in_epoch = 1, 8 // every
     pruning.on_validation_end(lightning, None)
     assert sorted(sweep.reports()) == [step, in_epoch + step]
+
+
+def test_a_first_look_comes_inside_the_first_epoch_and_nowhere_else(tmp_path: Path, url: str):
+    # 16 images make 4 batches: the run is validated after the first, and at the ends of epochs.
+    words = ("data.batch_size=4",)
+    pruner = {"name": "median", "warmup": 0, "first_look": 0.25, "seeds": 1}
+    sweep = Sweep(url, value=-1.0)
+    run, pruning = train(sweep.told(pruner=pruner), tmp_path / "calm", words=words)
+    assert not pruning.pruned
+    assert sorted(sweep.reports()) == [1, *range(4, 4 * EPOCHS + 1, 4)]
+    hopeless = Sweep(url, value=2.0)
+    run, pruning = train(hopeless.told(pruner=pruner), tmp_path / "run", words=words)
+    assert pruning.pruned
+    assert sorted(hopeless.reports()) == [1]
+    assert run.trainer.global_step == 1
+    assert run.folder.best.is_dir()
+
+
+def test_a_first_look_does_not_change_the_training(tmp_path: Path, url: str):
+    runs = []
+    for name, look in (("with", 0.25), ("without", None)):
+        pruner = {"name": "median", "warmup": 0, "first_look": look, "seeds": 1}
+        run, _ = train(Sweep(url, value=-1.0).told(pruner=pruner), tmp_path / name, words=("data.batch_size=4",))
+        runs.append(run)
+    assert accuracies(runs[0].folder.path) == accuracies(runs[1].folder.path)
+    for one, other in zip(runs[0].module.parameters(), runs[1].module.parameters(), strict=True):
+        assert one.equal(other)
+
+
+def test_a_first_look_beside_other_validations_inside_an_epoch_is_refused(url: str):
+    pruner = {"name": "median", "warmup": 0, "first_look": 0.2, "seeds": 1}
+    with pytest.raises(UserError, match=r"sweep.first_look needs one validation at the end of each epoch"):
+        Pruning(Sweep(url, value=0.0).told(pruner=pruner)).on_fit_start(trainer(val_check_interval=0.5), None)
 
 
 def test_a_run_that_ends_anyway_is_not_compared_in_the_middle_of_an_epoch(url: str):
@@ -191,7 +230,7 @@ def test_a_run_that_ends_anyway_is_not_compared_in_the_middle_of_an_epoch(url: s
 def test_a_run_is_judged_by_its_best_epoch_so_far(url: str):
     sweep = Sweep(url, value=0.5)
     assert not play(sweep.told(), [0.6, 0.1, 0.1, 0.2]).pruned
-    assert sweep.reports() == dict.fromkeys(range(EPOCHS), 0.6)
+    assert sweep.reports() == dict.fromkeys(range(1, EPOCHS + 1), 0.6)
 
 
 def test_the_run_of_a_later_seed_is_compared_with_later_runs(url: str):
@@ -199,7 +238,7 @@ def test_the_run_of_a_later_seed_is_compared_with_later_runs(url: str):
     pruning = play(sweep.told(before=[0.5]), [0.3, 0.7, 0.7, 0.7])
     assert pruning.pruned
     # Its own first validation is granted too.
-    assert sweep.reports() == pytest.approx({EPOCHS: 0.4, EPOCHS + 1: 0.6})
+    assert sweep.reports() == pytest.approx({EPOCHS + 1: 0.4, EPOCHS + 2: 0.6})
 
 
 def test_nothing_is_reported_twice(url: str):
@@ -207,7 +246,7 @@ def test_nothing_is_reported_twice(url: str):
     play(sweep.told(), [0.1, 0.2, 0.3, 0.4])
     # Another attempt, which comes out otherwise: Optuna would warn, and a warning is an error here.
     play(sweep.told(), [0.5, 0.5, 0.5, 0.5])
-    assert sweep.reports() == dict(enumerate([0.1, 0.2, 0.3, 0.4]))
+    assert sweep.reports() == dict(enumerate([0.1, 0.2, 0.3, 0.4], 1))
 
 
 def test_a_run_that_diverged_is_ended(url: str):
@@ -235,7 +274,7 @@ def test_without_a_last_epoch_there_is_nothing_to_compare(url: str):
 
 
 def test_a_process_that_is_not_the_first_obeys_without_a_study():
-    pruning = Pruning({"pruner": {"name": "median", "warmup": 0, "seeds": 1}})
+    pruning = Pruning({"pruner": {"name": "median", "warmup": 0, "first_look": None, "seeds": 1}})
     said: list[bool] = []
 
     def broadcast(mine: bool) -> bool:
@@ -257,11 +296,11 @@ def test_every_pruner_ends_the_worse_and_spares_the_best(name: str):
 
     def steps(value: float) -> int:
         trial = study.ask()
-        for step in range(9):
+        for step in range(1, 10):
             trial.report(value, step)
-            if trial.should_prune():
+            if step > 1 and trial.should_prune():
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-                return step + 1
+                return step
         study.tell(trial, value)
         return 9
 

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ft.job_folder import FAILED, Job, JobFolder, Result
-from ft.sweeps.compose import key_of
+from ft.job_folder import key_of
 from tests.conftest import composed
 
 
@@ -56,7 +56,7 @@ class HereDriver:
         self.done.append((job.overrides, dict(job.settings)))
         try:
             with composed("sweep=backbones", *self.fixed, *job.overrides) as config:
-                score_backbone(folder, config, started=time.time())
+                score_backbone(folder, config, started=time.monotonic())
         except ValueError as error:
             folder.answer(Result(FAILED, why="mistake", message=str(error)))
 

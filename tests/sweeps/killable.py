@@ -11,9 +11,8 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
-CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink")
+from tests.file_changes import before_changes
 
 
 def count_changes(below: str, *, kill_at: int | None) -> list[int]:
@@ -28,14 +27,13 @@ def count_changes(below: str, *, kill_at: int | None) -> list[int]:
     """
     changes = [0]
 
-    def hook(event: str, args: tuple[Any, ...]) -> None:
-        written = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
-        if (written or event in CHANGES) and str(args[0]).startswith(below):
-            changes[0] += 1
-            if changes[0] == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def count(event: str, path: str) -> None:
+        del event, path
+        changes[0] += 1
+        if changes[0] == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.addaudithook(hook)
+    before_changes(below, count)
     return changes
 
 

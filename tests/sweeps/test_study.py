@@ -61,6 +61,7 @@ def study(url: str, name: str, **others: Any) -> Study:
         "sampler": "random",
         "pruner": "none",
         "pruner_warmup": 1,
+        "first_look": None,
         "metrics": {"val/acc": "max"},
         "trials": TRIALS,
         "seed": 3,

@@ -216,7 +216,7 @@ def test_a_run_whose_metric_is_no_number_has_failed(sweep: Sweep):
     assert [row["state"] for row in swept.rows] == ["finished", "failed"]
     job = swept.rows[1]["jobs"][0]
     assert (job["why"], job["attempts"]) == ("not a number", 1), "another attempt would only repeat it"
-    assert "val/loss is not a number" in job["message"]
+    assert "the training loss is not a finite number" in job["message"]
     # Text that is no JSON, NaN, would be refused by other readers of this file.
     assert "NaN" not in (swept.path / "trials.json").read_text(encoding="utf-8")
 

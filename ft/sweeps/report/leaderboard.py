@@ -1,10 +1,9 @@
 """The leaderboard: a row a trial, its interval, and what has to be said of these."""
 
-import json
 from typing import Any
 
-from ft.errors import UserError
 from ft.page.words import duration_in_words
+from ft.plain_files import read_json
 from ft.scoring.intervals import Interval
 from ft.sweeps.material import Material, Row
 from ft.sweeps.uncertainty import IMAGES, MOST_RESAMPLED, SEEDS, Uncertainty, spread
@@ -108,10 +107,7 @@ def soup(material: Material) -> dict[str, Any] | None:
     file = material.folder / "soup.json"
     if not file.is_file():
         return None
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is not valid JSON ({error}): delete it, and run the sweep again.") from None
+    found = read_json(file)
     value = found["value"]
     told = "" if value is None else number(material.measure, value)
     return {

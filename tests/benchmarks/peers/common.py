@@ -46,7 +46,7 @@ class Cell:
         set: Name of one of them.
         seed: Of the head, the order and the random views; not of the split.
         weights_dir: Folder of ``<timm name>.safetensors``.
-        started: When the process was started, as ``time.time()`` tells it.
+        started: When the process was started, as ``time.monotonic()`` tells it.
         rate: Learning rate of full fine-tuning.
         epochs: How many.
         choosing: A rate: trains on what ``train800.txt`` lists, where there is one, and validates only at the end.
@@ -74,7 +74,7 @@ class Cell:
     @property
     def seconds(self) -> float:
         """Since the process was started."""
-        return time.time() - self.started
+        return time.monotonic() - self.started
 
     def as_json(self) -> str:
         return json.dumps(asdict(self))

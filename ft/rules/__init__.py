@@ -1,0 +1,1 @@
+"""What the values of a config may be, told without importing what will use them."""
