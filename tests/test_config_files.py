@@ -26,7 +26,7 @@ EXPERIMENTS = {
         GLOBAL + 'optimizer: {lr: "${nothing.here}"}\n',
         ["optimizer.lr: Interpolation key 'nothing.here' not found", "mine.yaml, line 2)"],
     ),
-    "a value to come": (GLOBAL + "optimizer:\n  lr: ???\n", ["set optimizer.lr=VALUE", "mine.yaml, line 3)"]),
+    "a value to come": (GLOBAL + "optimizer:\n  eps: ???\n", ["set optimizer.eps=VALUE", "mine.yaml, line 3)"]),
     "a choice": (
         GLOBAL + "defaults:\n  - override /optimizer: adm\n",
         ["optimizer=adm is not a choice. Did you mean adam", "mine.yaml, line 3)"],

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from ft.data.batch import Batch
 from ft.data.dataset import ImageDataset, collate
 from ft.data.sampler import Key
-from ft.data.workers import Batches, Handed, lost_workers, told_of, unanswered, without_sigchld
+from ft.data.workers import HELD, Batches, Handed, lost_workers, signals_held, told_of, unanswered, without_sigchld
 from ft.errors import WorkersLost
 
 # Seconds between two looks whether the workers live.
@@ -101,7 +101,7 @@ class Loader:
             self.decoding = self.decoding or self._workers()
             running = None
             try:
-                with without_sigchld():
+                with without_sigchld(), signals_held():
                     running = iter(self.decoding)
                 while (batch := self._wait(running)) is not None:
                     self._handed.answered()
@@ -184,3 +184,4 @@ def ignore_ctrl_c(worker: int) -> None:
     del worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpgid(0, 0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)

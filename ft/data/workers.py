@@ -1,5 +1,6 @@
 """What becomes of decoding processes: which have died, and which batches are still to come from them."""
 
+import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from ft.data.sampler import Key
 
 # In a message; more would not be read.
 NAMES_SHOWN = 8
+# They are sent to all processes of a run at once; a worker takes them again when it has begun.
+HELD = (signal.SIGINT, signal.SIGTERM)
 
 
 class Batches(Protocol):
@@ -70,6 +73,16 @@ def without_sigchld() -> Iterator[None]:
         yield
     finally:
         signal_handling._SIGCHLD_handler_set = before
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Inside, those that end a run wait: a worker that has just been started would not know yet to ignore them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def lost_workers(running: Any) -> list[tuple[int, int]]:
