@@ -42,8 +42,8 @@ def _open_sqlite(url: str, patience: float) -> RDBStorage:
 def _make_whole(url: str, patience: float) -> None:
     """Makes an SQLite file that is not there yet beside its place, then gives it its name.
 
-    Optuna makes table after table, and an index for each; where it finds a table it does not look for its index. A process
-    that is killed between the two would leave a file in which two studies may have the same name.
+    Optuna makes table after table, and an index for each; where it finds a table it does not look for its index. A
+    process that is killed between the two would leave a file in which two studies may have the same name.
     """
     place = sqlalchemy.engine.make_url(url)
     name = place.database

@@ -87,6 +87,7 @@ def test_the_page_shows_five_additions_and_the_plugin_has_15_lines():
     assert len(plugin) <= 15
 
 
+@pytest.mark.full
 def test_a_plugin_a_data_set_two_models_and_an_optimizer_need_no_change_of_ft(copied, tmp_path):
     tree, before = copied
     processes = {

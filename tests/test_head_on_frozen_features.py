@@ -52,6 +52,7 @@ def objective(logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor)
     return float(F.cross_entropy(logits.double(), targets) + 0.5 * decay * weight.double().square().sum())
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("optimizer", ["cg", "lbfgs"])
 def test_the_head_reaches_the_loss_of_scikit_learn(train, optimizer):
     run, _ = train(optimizer, 15)

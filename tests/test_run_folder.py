@@ -42,6 +42,7 @@ def test_what_a_run_leaves_behind(train_run):
         "metrics.csv",
         "summary.json",
         "classes.json",
+        "data_files.json",
         "checkpoints",
         "reading.json",
         "predictions",

@@ -58,7 +58,9 @@ class Claim:
         return self.files[0] in self._held
 
     def begun(self, folder: RunFolder) -> None:
-        """Leaves the name of a run that is about to begin."""
+        """Leaves the name of a run that is about to begin; locked from here on, if it is not yet."""
+        if not self._held:
+            self.hold()
         for file in self._held:
             write_whole(file, folder.path.name + "\n")
 
@@ -88,7 +90,7 @@ def claimed(composed: DictConfig) -> Claim:
     goes_on = composed.autoresume or is_requeued()
     names = [*of_job, key] if of_job and not composed.autoresume else [key, *of_job]
     claim = Claim(Path(composed.runs_dir).expanduser().absolute(), names)
-    if first and not claim.hold() and goes_on:
+    if first and goes_on and not claim.hold():
         found = claim.find()
         raise UserError(
             f"another process works on {found.path if found else 'a run of this config'}.\n"

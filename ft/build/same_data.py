@@ -1,6 +1,7 @@
 """``data.changed``: a run that goes on is told when its images are not those it was begun with."""
 
 import json
+import shutil
 from typing import Any
 
 from ft.build.data import Data
@@ -17,6 +18,12 @@ FILE = "data_files.json"
 def keep(data: Data, folder: RunFolder) -> None:
     """Writes down which images a new run begins with."""
     folder.write_json(FILE, _described(data, read=True))
+
+
+def copy(source: RunFolder, target: RunFolder) -> None:
+    """Gives a run what another of the same data was begun with, where that is known."""
+    if (source.path / FILE).is_file():
+        shutil.copyfile(source.path / FILE, target.path / FILE)
 
 
 def check(data: Data, folder: RunFolder, settings: dict[str, Any]) -> None:

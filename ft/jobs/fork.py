@@ -22,6 +22,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from omegaconf import DictConfig, OmegaConf
 
+from ft.build import same_data
 from ft.build.resume import config_at
 from ft.build.stored_config import read_config
 from ft.checkpoint.manifest import verify
@@ -178,6 +179,7 @@ def _make(source: RunFolder, place: Path, kept: dict[str, Any], target: RunFolde
         if (place / name).is_dir():
             link(place / name, fresh.checkpoints / name)
     shutil.copyfile(source.path / "classes.json", fresh.path / "classes.json")
+    same_data.copy(source, fresh)
     metrics = MetricsCsv(source.path / "metrics.csv")
     metrics.forget_from(kept["epochs"])
     metrics.file = fresh.path / "metrics.csv"

@@ -20,6 +20,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from ft.build import same_data
 from ft.build.run import Run, build
 from ft.build.stored_config import read_config
 from ft.fit import fit
@@ -80,7 +81,8 @@ def run_heads(folder: JobFolder, config: DictConfig, *, started: float) -> None:
     if not waiting:
         folder.answer(Result(FINISHED, together=len(asked)))
         return
-    shared = _build_shared(waiting[0], started=started)
+    files = RunFolder(folder.path)
+    shared = _build_shared(waiting[0], files, started=started)
     if shared.module.recipe.name != "head":
         # Random weights: everything trains in each of the runs, and they have nothing in common. They go alone.
         print(f"nothing is computed together: {describe_recipe(shared.module.recipe, shared.module.stage_names)}")
@@ -96,6 +98,7 @@ def run_heads(folder: JobFolder, config: DictConfig, *, started: float) -> None:
             with printed_to(member.folder):
                 place = _fresh(member.folder)
                 run = head_run(shared, member.config, member.head, member.task, place, evaluated)
+                same_data.copy(files, place)
                 value = fit(run, started=begun)
             if value is not None and math.isnan(value):
                 raise NotANumber(f"{member.task.metric} is not a number.")
@@ -112,8 +115,14 @@ def run_heads(folder: JobFolder, config: DictConfig, *, started: float) -> None:
     folder.answer(Result(FINISHED, seconds=round(time.monotonic() - started, 2), together=len(waiting)))
 
 
-def _build_shared(member: JobFolder, *, started: float) -> Run:
-    """A run of which everything but the head is used: its head cannot be wrong, whatever the member's is."""
+def _build_shared(member: JobFolder, files: RunFolder, *, started: float) -> Run:
+    """A run of which everything but the head is used: its head cannot be wrong, whatever the member's is.
+
+    Args:
+        member: One of them.
+        files: Gets what the members' runs are begun with.
+        started: When the wait for it began.
+    """
     config = read_config(member.config)
     OmegaConf.update(config, "model.head", {"hidden": [], "drop_rate": 0.0, "norm": "none", "activation": "relu"})
     OmegaConf.update(config, "model.head_init", None)
@@ -121,6 +130,7 @@ def _build_shared(member: JobFolder, *, started: float) -> Run:
     if "label_smoothing" in config.task:
         OmegaConf.update(config, "task.label_smoothing", 0.0)
     shared = build(config, started=started, place=_fresh(member))
+    same_data.copy(shared.folder, files)
     # Each member makes its own.
     shutil.rmtree(shared.folder.path)
     return shared

@@ -4,8 +4,8 @@
     value   best value so far of this run, averaged with what the runs of the earlier seeds ended with
 
 The first epoch is most of what a hopeless run costs. With ``sweep.first_look=0.2`` a run is validated after a fifth of
-it as well, and a step is a fifth of an epoch: 1, 5, 10, 15, ... With ``+trainer.val_check_interval=0.25`` there are four
-validations in every epoch, and a step is a quarter of one.
+it as well, and a step is a fifth of an epoch: 1, 5, 10, 15, ... With ``+trainer.val_check_interval=0.25`` there are
+four validations in every epoch, and a step is a quarter of one.
 
 The best so far and not the last, because the best checkpoint is what a run is judged by: a phase that opens more of the
 backbone may begin below where the last one ended.

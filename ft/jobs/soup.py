@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from ft.build import same_data
 from ft.build.run import Run, build
 from ft.build.stored_config import read_config
 from ft.checkpoint.greedy import greedy, mean_weights
@@ -174,6 +175,7 @@ def _as_begun(fresh: RunFolder, best: RunFolder) -> None:
     """What ``build`` needs to go on with the best member's config, without loading pretrained weights."""
     link_folder(best.best, fresh.last)
     shutil.copyfile(best.path / "classes.json", fresh.path / "classes.json")
+    same_data.copy(best, fresh)
     config: Any = read_config(best.config)
     # Other processes would be started with the command of the whole sweep.
     alone = {"devices": 1, "strategy": "auto", "num_nodes": 1}

@@ -82,6 +82,7 @@ def test_a_pass_that_would_take_too_long_sees_a_random_part_of_the_images(build_
     assert (classes > 0).all(), "a random part, not the first classes"
 
 
+@pytest.mark.full
 def test_without_a_budget_nothing_is_reserved_and_nothing_is_cut(build_run, pretrained):
     run = build_run(*AUTO, pretrained)
     fit(run, started=0.0)

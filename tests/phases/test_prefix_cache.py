@@ -141,6 +141,7 @@ def test_linear_computes_the_head_and_takes_no_step(build_run, pretrained):
     assert run.checkpoints.best == run.module.watched_first
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("damage", ["flipped", "short", "missing", "about", "half"])
 def test_a_damaged_entry_is_computed_again(build_run, pretrained, capsys, damage):
     _, one = trained(build_run, *LAST, pretrained)

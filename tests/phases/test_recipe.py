@@ -124,14 +124,14 @@ def test_no_epochs_at_all_are_refused():
 def test_training_images_are_blended_where_no_plugin_does_it(build_run, pretrained, cache, stored):
     run = build_run(pretrained, "recipe=auto", "recipe.mixup=0.3", f"cache={cache}", "trainer.max_epochs=1")
     seen = []
-    original = run.module._step
+    original = run.module.one_step
 
     def spy(batch, kind):
         if kind == "train":
             seen.append((batch.boundary is not None, batch.targets))
         return original(batch, kind)
 
-    run.module._step = spy
+    run.module.one_step = spy
     fit(run, started=0.0)
     assert seen
     assert all(was_stored is stored for was_stored, _ in seen)

@@ -410,6 +410,7 @@ def worker(view: TrainingView, orders: Any, answers: Any) -> None:
         answers.put(tuple(view(photo()).shape))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_worker_processes_see_the_strength_of_the_epoch(method):
     plugin = Augmentation(**defaults())

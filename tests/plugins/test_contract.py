@@ -28,7 +28,7 @@ BATCH_HOOKS = tuple(
 )
 EVERY_OTHER_PAIR = list(combinations(PLUGINS, 2))
 # The fast tier takes a sample in which every plugin meets several others.
-SAMPLE = EVERY_OTHER_PAIR[:: max(1, len(EVERY_OTHER_PAIR) // 12)]
+SAMPLE = EVERY_OTHER_PAIR[:: max(1, len(EVERY_OTHER_PAIR) // 6)]
 
 
 @pytest.mark.parametrize("name", PLUGINS)

@@ -8,8 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ft.job_folder import FAILED, Job, JobFolder, Result
-from ft.job_folder import key_of
+from ft.job_folder import FAILED, Job, JobFolder, Result, key_of
 from tests.conftest import composed
 
 

@@ -13,6 +13,7 @@ from ft.sweeps.request import read_request
 SWEEPS = sorted(file.stem for file in Path(CONF).glob("sweep/*.yaml") if file.stem not in ("grid", "backbones"))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", SWEEPS)
 def test_a_shipped_sweep_composes(name: str):
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -92,6 +92,7 @@ class Killed(Exception):
     """Nothing of the study's catches this."""
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "cmaes", "nsga2"])
 def test_a_study_that_was_killed_proposes_what_it_would_have_proposed(
     url: str, sampler: str, monkeypatch: pytest.MonkeyPatch
@@ -256,7 +257,7 @@ def test_a_run_is_told_how_to_reach_its_trial_where_it_may_be_pruned(url: str):
         "number": 0,
         "metric": "val/mae",
         "mode": "min",
-        "pruner": {"name": "asha", "warmup": 2, "seeds": 3},
+        "pruner": {"name": "asha", "warmup": 2, "first_look": None, "seeds": 3},
     }
 
 

@@ -18,6 +18,7 @@ class Killed(Exception):
     """Nothing of ft's catches this."""
 
 
+@pytest.mark.full
 def test_what_a_killed_process_has_run_but_not_told_is_told_by_the_next(sweep: Sweep, monkeypatch: pytest.MonkeyPatch):
     tell = Study.tell
 

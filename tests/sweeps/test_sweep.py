@@ -36,6 +36,7 @@ def test_the_same_command_again_trains_nothing(sweep):
     assert [row["value"] for row in again.rows] == [row["value"] for row in first.rows]
 
 
+@pytest.mark.full
 def test_a_grid_that_has_grown_trains_only_what_is_new(sweep):
     first = sweep("seed=0,1", "sweep.name=mine")
     again = sweep("seed=0,1,2", "sweep.name=mine")
@@ -43,6 +44,7 @@ def test_a_grid_that_has_grown_trains_only_what_is_new(sweep):
     assert len(list(again.path.glob("runs/0*"))) == 3
 
 
+@pytest.mark.full
 def test_resume_remembers_the_command(sweep):
     sweep("seed=0,1", "sweep.trials=1")
     again = sweep("resume=last", "sweep.trials=null", tiny=False)
@@ -58,6 +60,7 @@ def test_the_value_of_a_trial_is_the_mean_of_its_seeds(sweep):
     assert row["value"] == pytest.approx(sum(values) / 2)
 
 
+@pytest.mark.full
 def test_a_run_that_was_begun_goes_on_from_its_last_checkpoint(sweep):
     whole = sweep("seed=0,1", "trainer.max_epochs=2", "sweep.name=whole")
     cut = sweep("seed=0,1", "trainer.max_epochs=2", "sweep.name=cut", "sweep.trials=1")

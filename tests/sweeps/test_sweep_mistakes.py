@@ -97,6 +97,7 @@ def test_a_metric_that_no_run_returns_is_told_once_with_those_that_are(sweep: Sw
     )
 
 
+@pytest.mark.full
 def test_the_folder_of_another_search_is_left_alone(sweep: Sweep):
     first = sweep("seed=0", "optimizer=adam", "sweep.name=mine")
     assert first.code == 0
@@ -153,6 +154,7 @@ def test_a_storage_that_cannot_be_reached_is_named(sweep: Sweep, tmp_path: Path)
     assert len(swept.err.strip().splitlines()) <= 3
 
 
+@pytest.mark.full
 def test_the_study_of_another_space_in_a_shared_storage_is_left_alone(sweep: Sweep, tmp_path: Path):
     shared = (
         "sweep.sampler=random",
@@ -221,6 +223,7 @@ def test_a_run_whose_metric_is_no_number_has_failed(sweep: Sweep):
     assert "NaN" not in (swept.path / "trials.json").read_text(encoding="utf-8")
 
 
+@pytest.mark.full
 def test_an_optuna_study_outlives_failures(sweep: Sweep, misfortune):
     misfortune({1: MemoryError("no more")})
     swept = sweep("seed=0,1", "sweep.sampler=random", "sweep.trials=3", "sweep.retries=0")
@@ -231,6 +234,7 @@ def test_an_optuna_study_outlives_failures(sweep: Sweep, misfortune):
         assert row["jobs"][0]["why"] == ("out of memory" if row["params"]["seed"] == 1 else "")
 
 
+@pytest.mark.full
 def test_failed_runs_are_tried_again_by_the_same_command(sweep: Sweep, misfortune):
     misfortune({1: RuntimeError("the plug was pulled")})
     assert sweep("seed=0,1", "sweep.retries=0").code == 3
