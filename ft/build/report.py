@@ -43,6 +43,8 @@ def build_report(composed: DictConfig) -> Material:
         _predict(wishes, folder, split, data)
         predictor = dataclasses.replace(predictor, reading=Predictions.load(folder.path, split).reading)
     found = {name: Predictions.load(folder.path, name) for name in SPLITS if _is_stored(folder, name)}
+    if data is not None and not all(_shows(data, predictions) for predictions in found.values()):
+        data, why = None, "the data set has other images now than when the predictions were made"
     return Material(
         run=folder.path,
         split=split,
@@ -54,6 +56,15 @@ def build_report(composed: DictConfig) -> Material:
         pictures=None if data is None else pictures(config, task, data, predictor.model),
         why_no_pictures=why,
     )
+
+
+def _shows(data: Data, predictions: Predictions) -> bool:
+    """Whether a position in the predictions' split is still the image that it was."""
+    split = data.splits.get(predictions.split)
+    places = predictions.index.tolist()
+    if split is None or (places and max(places) >= len(split.names)):
+        return False
+    return tuple(split.names[place] for place in places) == predictions.names
 
 
 def _is_stored(folder: RunFolder, split: str) -> bool:

@@ -251,6 +251,14 @@ def test_a_report_that_fails_costs_one_line_and_no_run(tmp_path, monkeypatch, ca
         report(config)
 
 
+def test_images_of_another_data_set_are_not_shown_beside_the_predictions(folder):
+    predictions = Predictions.load(folder, "test")
+    replace(predictions, names=(*predictions.names[1:], predictions.names[0])).save(folder)
+    material = material_of(folder)
+    assert material.pictures is None
+    assert "other images now" in page_of(material)
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [
