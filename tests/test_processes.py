@@ -105,9 +105,9 @@ def test_a_sweep_runs_every_combination_in_folders_of_its_own(tmp_path):
 
 
 def test_a_sweep_with_a_mistake_in_one_job_runs_the_others_and_tells(tmp_path):
-    result = ft("-m", *TINY, f"runs_dir={tmp_path}", "model.head.drop_rate=2,0.2")
+    result = ft("-m", *TINY, f"runs_dir={tmp_path}", "model.num_classes=7,4")
     assert result.returncode == 3  # some failed
-    assert "model.head.drop_rate must be in [0, 1), got 2" in result.stdout
+    assert "model.num_classes=7, but the data has 4" in result.stdout
     assert "Traceback" not in result.stderr + result.stdout
     assert len(list(tmp_path.glob("sweeps/grid_*/runs/0*/config.yaml"))) == 1
 
