@@ -131,10 +131,10 @@ def assert_same(one: list[dict], other: list[dict]) -> None:
 def test_a_mistake_in_a_worker_comes_back_in_the_users_words(tmp_path):
     needs("joblib")
     options = [*TINY, f"runs_dir='{tmp_path}'", "sweep.report=false", "launcher=joblib"]
-    result = ft("-m", *options, "model.head.drop_rate=2,0.2", OMP_NUM_THREADS=os.environ["OMP_NUM_THREADS"])
+    result = ft("-m", *options, "model.num_classes=7,4", OMP_NUM_THREADS=os.environ["OMP_NUM_THREADS"])
     assert result.returncode == 3, result.stderr
     trials = json.loads((tmp_path / "sweeps" / "last" / "trials.json").read_text())
-    by_rate = {trial["params"]["model.head.drop_rate"]: trial["jobs"][0] for trial in trials}
-    assert by_rate[0.2]["status"] == "finished"
-    assert by_rate[2]["why"] == "mistake"
-    assert "model.head.drop_rate must be in [0, 1), got 2" in by_rate[2]["message"]
+    by_number = {trial["params"]["model.num_classes"]: trial["jobs"][0] for trial in trials}
+    assert by_number[4]["status"] == "finished"
+    assert by_number[7]["why"] == "mistake"
+    assert "model.num_classes=7, but the data has 4" in by_number[7]["message"]
