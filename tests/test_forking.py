@@ -118,6 +118,6 @@ def test_a_plugin_a_data_set_two_models_and_an_optimizer_need_no_change_of_ft(co
         assert config.model._target_.startswith(target)
         assert list(config.plugins) == ["label_noise"]
         assert config.optimizer._target_ == "torch.optim.Rprop"
-        assert config.data.root.endswith("birds0")
+        assert Path(config.data.root).name.startswith("birds")
     assert before
     assert hashes(tree / "ft") == before
