@@ -17,7 +17,7 @@ from ft.new import new
 from tests.typos import FUNCTIONS, Generator, Typo, first_named, slip
 
 ROOT = Path(__file__).parent.parent
-SECONDS = 3
+SECONDS = 3  # of the processor; judged by hand only (pytest -m soak), since machines differ
 
 
 class Answer(NamedTuple):
@@ -51,7 +51,6 @@ def check_answer(typo: Typo, answer: Answer, folder: Path) -> None:
     assert answer.code == 2, typo
     assert 1 <= len(answer.said.strip().splitlines()) <= 3, answer.said
     assert "Traceback" not in answer.said
-    assert answer.seconds < SECONDS, typo
     assert not list(folder.iterdir()), typo
 
 
@@ -76,13 +75,16 @@ def test_of_100_typos_the_nearest_right_name_is_first_in_95(nowhere: Path):
 @pytest.mark.soak
 def test_of_2000_typos_the_nearest_right_name_is_first_in_95_of_100(nowhere: Path):
     missed = []
+    slowest = 0.0
     for typo in Generator(seed=11).typos(2000):
         answer = ask(typo.verb, *typo.words)
         check_answer(typo, answer, nowhere)
+        slowest = max(slowest, answer.seconds)
         if first_named(answer.said) != typo.right:
             missed.append(f"{' '.join(typo.words)}: {typo.right} was meant, {first_named(answer.said)} is offered")
-    print(len(missed), "of 2000", *missed, sep="\n")
+    print(len(missed), f"of 2000; the slowest answer took {slowest:.2f} s", *missed, sep="\n")
     assert len(missed) <= 100
+    assert slowest < SECONDS
 
 
 # One of each kind; the first line says all that matters.
@@ -132,7 +134,11 @@ def test_what_is_right_reaches_the_verb(nowhere: Path):
             ask(*words)
 
 
-@pytest.mark.full
+@pytest.mark.parametrize(
+    "seconds",
+    [pytest.param(None, marks=pytest.mark.full), pytest.param(SECONDS, marks=pytest.mark.soak)],
+    ids=["any time", "3 s"],
+)
 @pytest.mark.parametrize(
     "words",
     [
@@ -142,7 +148,7 @@ def test_what_is_right_reaches_the_verb(nowhere: Path):
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_a_process_answers_within_3_s_and_without_torch(tmp_path: Path, words: tuple[str, ...]):
+def test_a_process_answers_at_once_and_without_torch(tmp_path: Path, words: tuple[str, ...], seconds: float | None):
     verb, *rest = words
     traced = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", CHILD, f"ft.{verb}", *rest],
@@ -155,8 +161,7 @@ def test_a_process_answers_within_3_s_and_without_torch(tmp_path: Path, words: t
     assert not imported & {"torch", "timm", "lightning", "torchvision", "optuna"}
     said = [line for line in lines if not line.startswith("import time:")]
     assert 1 <= len(said) <= 3
-    # Of the processor: what else runs on this machine is not the answer's.
-    assert float(traced.stdout.split()[-1]) < SECONDS
+    assert seconds is None or float(traced.stdout.split()[-1]) < seconds
     assert not list(tmp_path.iterdir())
 
 
