@@ -98,12 +98,21 @@ def train(run: Run, checkpoint: Path | None) -> None:
     run.folder = RunFolder(Path(run.trainer.strategy.broadcast(str(run.folder.path))))
 
 
-def undo(run: Run) -> None:
-    """Forgets what a run that goes back to its last checkpoint has seen since, and is not restored from there."""
-    run.metrics.forget_from(verify(run.folder.last)["epoch"] + 1)
+def undo(run: Run) -> Path:
+    """Forgets what a run that goes back has seen since its last checkpoint, and is not restored from there.
+
+    Returns:
+        That checkpoint: the newest that is whole.
+
+    Raises:
+        UserError: None is.
+    """
+    checkpoint = recover(run.folder.last, repair=run.trainer.is_global_zero)
+    run.metrics.forget_from(verify(checkpoint)["epoch"] + 1)
     run.trainer.should_stop = False
     for metrics in run.module.metrics.values():
         metrics.reset()
+    return checkpoint
 
 
 def end_again(run: Run) -> None:

@@ -16,7 +16,6 @@ from torchmetrics import MeanMetric
 from ft.checkpoint.fsdp import Fsdp
 from ft.data.bad_images import BadImages
 from ft.data.batch import Batch
-from ft.data.blend import blend_all
 from ft.data.module import DataModule
 from ft.data.randomness import derive_seed, seed_global_generators
 from ft.data.transforms import normalize
@@ -25,22 +24,20 @@ from ft.faults.finite import refuse_unfinite
 from ft.faults.memory import Pieces
 from ft.faults.statistics import Statistics
 from ft.inference.predictions import Collector
-from ft.optim.full_batch import evaluate, l2_terms
+from ft.optim.full_batch import l2_terms
 from ft.optim.groups import default_groups, one_group
 from ft.optim.options import OptimizerOptions, ScheduleOptions
 from ft.phases.apply import apply, keep_frozen_in_eval, pretrained_statistics
 from ft.phases.head_init import init_head, keep_untrained, offer_untrained
-from ft.phases.on_activations import on_activations
-from ft.phases.plan import Phase, boundary, open_stages, phase, without_statistics
+from ft.phases.outlook import Outlook
+from ft.phases.plan import Phase, boundary
 from ft.phases.prefix_cache import PrefixCache
 from ft.phases.rates import Rates, recompute_rates
 from ft.phases.recipe import Recipe
+from ft.phases.train_batch import changed
 from ft.phases.whole_set import WholeSetInputs
 from ft.plugin import Plugin, fold
 from ft.tasks.task import Task
-
-# Beyond so many epochs nobody looks ahead.
-MANY_EPOCHS = 1000
 
 
 class FineTuner(LightningModule):
@@ -59,6 +56,7 @@ class FineTuner(LightningModule):
 
     Attributes:
         phase: What trains now; ``None`` before training.
+        outlook: What trains in the epochs to come.
         watched: The task's metric after every validation so far.
         watched_first: The task's metric before the first step, where it was validated.
         scores: The task's metric after each epoch that was validated.
@@ -96,7 +94,8 @@ class FineTuner(LightningModule):
         self.cache = cache
         self.bad_images = bad_images
         self.seed = seed
-        self.stage_names = tuple(stage.name for stage in self.model.stages())
+        self.outlook = Outlook(recipe, plugins, model)
+        self.stage_names = self.outlook.stage_names
         self.phase: Phase | None = None
         self.metrics: Any = nn.ModuleDict(
             {"val": task.metrics(), "test": task.metrics(), "classes": task.class_metrics()}
@@ -210,13 +209,7 @@ class FineTuner(LightningModule):
             self.trainer.should_stop = True
 
     def _boundaries(self, epoch: int) -> list[str]:
-        """Where the model will be cut from an epoch on, as far as it is known now."""
-        last = min(self.trainer.max_epochs or 0, MANY_EPOCHS)
-        opened = [self._open_at(each) for each in range(epoch, max(last, epoch))]
-        return list(dict.fromkeys(boundary(each, self.stage_names) for each in opened))
-
-    def _open_at(self, epoch: int) -> frozenset[str]:
-        return open_stages(self.recipe.at(epoch)[0].open, self.plugins, epoch, self.stage_names)
+        return self.outlook.boundaries(epoch, self.trainer.max_epochs or 0)
 
     @property
     def start_open(self) -> frozenset[str]:
@@ -230,19 +223,7 @@ class FineTuner(LightningModule):
 
     def phase_at(self, epoch: int) -> Phase:
         """What trains during ``epoch``, as far as it is known now."""
-        planned, _ = self.recipe.at(epoch)
-        found = phase(planned.open, self.plugins, epoch, self.model.stages(), self.model)
-        return without_statistics(found, self.model) if self.recipe.frozen_statistics else found
-
-    def check_phases(self, num_epochs: int) -> None:
-        """Refuses plugins that leave an epoch with nothing to train, as far as it is known before the first.
-
-        Raises:
-            UserError: Names the epoch.
-        """
-        self.phase_at(0)
-        for epoch in range(1, min(num_epochs, MANY_EPOCHS)):
-            self._open_at(epoch)
+        return self.outlook.at(epoch)
 
     def enter(self, phase: Phase) -> None:
         """Opens and freezes what a phase says, and puts the modules in its modes."""
@@ -286,24 +267,14 @@ class FineTuner(LightningModule):
     def training_step(self, batch: Batch | WholeSet, batch_idx: int) -> Tensor | None:
         if isinstance(batch, WholeSet):
             return self._full_batch_step(batch)
-        images, targets = batch.images, batch.targets
         if (self.plugins or self.recipe.mixup) and len(batch.index):
             seed = derive_seed(self.seed, "batch", self.current_epoch, batch_idx, self.global_rank)
             generator = torch.Generator().manual_seed(seed)
-            for plugin in self.plugins:
-                if batch.boundary is None:
-                    images, targets = plugin.train_batch(images, targets, generator)
-                elif plugin.stored_as == "activations":
-                    images, targets = on_activations(plugin, images, targets, generator)
-            # Unless a plugin has blended this batch.
-            if self.recipe.mixup and targets is batch.targets and self.task.allows_soft_targets:
-                soft = self.task.soft_targets(targets)
-                images, targets = blend_all(images, soft, alpha=self.recipe.mixup, generator=generator)
-        ready = batch._replace(images=images, targets=targets)
-        loss = self.pieces.loss(self, ready, batch_idx)
+            batch = changed(batch, self.plugins, mixup=self.recipe.mixup, task=self.task, generator=generator)
+        loss = self.pieces.loss(self, batch, batch_idx)
         left_out = loss is not None and self.leaves_out and not bool(torch.isfinite(loss.detach()))
-        if loss is not None and not self.repeating and not left_out:
-            self._log_loss("train", loss, len(ready.index))
+        if loss is not None and len(batch.index) and not self.repeating and not left_out:
+            self._log_loss("train", loss, len(batch.index))
         return loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -337,7 +308,7 @@ class FineTuner(LightningModule):
         self.bad_images.record(kind, batch.failures)
         size = len(batch.index)
         if not size:
-            return None
+            return self._no_loss() if kind == "train" and self.trainer.world_size > 1 else None
         with pretrained_statistics(self.model) if kind == "train" and size == 1 else nullcontext():
             logits = self.logits(batch)
         loss = (self.train_loss if kind == "train" else self.task.loss)(logits, batch.targets)
@@ -349,6 +320,13 @@ class FineTuner(LightningModule):
                 self.metrics["classes"].update(outputs, targets)
                 self.collector.add(batch.index, batch.targets, logits)
         return loss
+
+    def _no_loss(self) -> Tensor:
+        """0, with gradients of 0: the other processes wait for this one's, to average them with theirs."""
+        spec = self.model.input_spec
+        blank = torch.zeros(1, spec.channels, spec.height, spec.width, device=self.device)
+        with pretrained_statistics(self.model):
+            return self(blank).sum() * 0.0
 
     def _log_loss(self, kind: str, loss: Tensor, size: int) -> None:
         self.log(f"{kind}/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
@@ -408,17 +386,11 @@ class FineTuner(LightningModule):
     def _full_batch_step(self, whole_set: WholeSet) -> Tensor:
         """One optimizer step, whose closure walks the whole training set as often as the optimizer likes."""
         assert self.phase is not None
-        pairs, run, num_images = self._whole_set.get(whole_set, boundary(self.phase.stages, self.stage_names))
+        cut = boundary(self.phase.stages, self.stage_names)
         optimizer: Any = self.optimizers()
         scheduler: Any = self.lr_schedulers()
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            return evaluate(pairs(), num_images, lambda x, y: self.train_loss(run(x), y), self._l2)
-
-        loss = torch.as_tensor(optimizer.step(closure))
+        loss = self._whole_set.step(whole_set, cut, optimizer, self.train_loss, self._l2)
         scheduler.step()
-        optimizer.zero_grad()
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=1)
         return loss
 

@@ -80,6 +80,7 @@ def outcome(folder: Path) -> dict[str, str]:
         "reading": run / "reading.json",
         "validation": run / "predictions" / "val.csv",
         "test": run / "predictions" / "test.csv",
+        "logits": run / "predictions" / "test.safetensors",
     }
     hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
     same = {key: value for key, value in summary.items() if "second" not in key}

@@ -30,7 +30,7 @@ def constants() -> dict[tuple[str, str], Any]:
     from ft.phases.cache_options import DTYPES as CACHED
     from ft.phases.head_init import CHOICES
     from ft.sweeps.request import METHODS
-    from ft.sweeps.searchable import PRUNERS, SAMPLERS
+    from ft.sweeps.samplers.searchable import PRUNERS, SAMPLERS
 
     return {
         ("train", "recipe.name"): NAMES,

@@ -122,7 +122,7 @@ def build(
         refuse_with_full_batch(module, trainer, data, plugins)
     for plugin in plugins:
         plugin.prepare(module, trainer, loaders)
-    module.check_phases(trainer.max_epochs or 1)
+    module.outlook.check(trainer.max_epochs or 1)
     if not resumed and process_rank() == 0:
         if claim is not None:
             claim.begun(folder)

@@ -33,16 +33,16 @@ class FirstCheckpoint(Callback):
 
 
 def train(
-    fit: Callable[[Path | None], None], checkpoint: Path | None, *, last: Path, guard: Guard, undo: Callable[[], None]
+    fit: Callable[[Path | None], None], checkpoint: Path | None, *, last: Path, guard: Guard, undo: Callable[[], Path]
 ) -> None:
     """Trains to the end, through as many rollbacks as are allowed.
 
     Args:
         fit: Trains from a checkpoint on.
         checkpoint: The one to begin with.
-        last: The one to go back to.
+        last: The name of the one to go back to; without it no rollback is possible.
         guard: Knows the rules, and counts.
-        undo: Called before going back: forgets what is not part of a checkpoint.
+        undo: Called before going back: forgets what is not part of a checkpoint, and says which one is whole.
 
     Raises:
         NotFinite: No rollback is allowed, or no more of them.
@@ -58,5 +58,4 @@ def train(
             raise NotFinite(f"after {guard.rollbacks} rollbacks (on_nan_limits.rollbacks): {told}")
         guard.rollbacks += 1
         print(f"back to the last checkpoint, {guard.rate:g} of the rate: {told.splitlines()[0]}", flush=True)
-        undo()
-        checkpoint = last
+        checkpoint = undo()

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +22,7 @@ from ft.errors import UserError
 from ft.inference.reading import Reading
 
 FOLDER = "predictions"
+HEADER = "ft"
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Predictions:
         """Writes both files below a run folder, each as a whole."""
         folder = run / FOLDER
         folder.mkdir(exist_ok=True)
-        header = {"split": self.split, "reading": json.dumps(self.reading.as_dict()), "names": json.dumps(self.names)}
+        # One entry: several are written in no particular order, and equal runs write equal files.
+        header = {HEADER: json.dumps({"split": self.split, "reading": self.reading.as_dict(), "names": self.names})}
         tensors = {"index": self.index, "targets": self.targets, "logits": self.logits}
         fresh = folder / f".{self.split}.new"
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, fresh, header)
@@ -78,9 +81,10 @@ class Predictions:
         try:
             with safe_open(file, "pt") as stored:
                 header = stored.metadata()
+                header = json.loads(header[HEADER]) if HEADER in header else _older(header)
                 tensors = {name: stored.get_tensor(name) for name in ("index", "targets", "logits")}
-            reading = Reading.from_dict(json.loads(header["reading"]))
-            names = tuple(str(name) for name in json.loads(header["names"]))
+            reading = Reading.from_dict(header["reading"])
+            names = tuple(str(name) for name in header["names"])
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             again = f"python -m ft.evaluate run='{run}' split={split}"
             reason = (str(error).splitlines() or [""])[0]
@@ -102,6 +106,11 @@ class Predictions:
             for name, target, row in zip(self.names, self.targets.tolist(), told, strict=True):
                 writer.writerow([name, *(f"{value:g}" for value in target), *(f"{value:.6g}" for value in row)])
         return text.getvalue()
+
+
+def _older(header: dict[str, str]) -> dict[str, Any]:
+    """What the header of a file says that was written with an entry for each."""
+    return {"reading": json.loads(header["reading"]), "names": json.loads(header["names"])}
 
 
 class Collector:

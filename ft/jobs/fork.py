@@ -7,7 +7,7 @@
              metrics.csv                       the source's, up to there
              begun_from.json                   which run, how many phases and epochs of it, and the seconds they took
 
-Resuming the target trains its own later phases. Which jobs begin like this is for ``ft.sweeps.shared_phases``.
+Resuming the target trains its own later phases. Which jobs begin like this is for ``ft.sweeps.running.shared_phases``.
 """
 
 import json
@@ -100,7 +100,7 @@ def begin_from(source: RunFolder, phase: int, target: RunFolder, config: DictCon
         source: Has ended, in whatever way.
         phase: How many of its phases are shared, at most; fewer are where it has kept fewer.
         target: Not there yet; nor is it afterwards, where the source has kept nothing that fits.
-        config: The target's, composed. It differs from the source's as ``ft.sweeps.shared_phases`` says.
+        config: The target's, composed. It differs from the source's as ``ft.sweeps.running.shared_phases`` says.
 
     Returns:
         Seconds that the shared phases took; 0 where the target has to run whole.

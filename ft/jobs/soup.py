@@ -19,13 +19,12 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 from safetensors import safe_open
-from safetensors.torch import load_file
 
 from ft.build import same_data
 from ft.build.run import Run, build
 from ft.build.stored_config import read_config
 from ft.checkpoint.greedy import greedy, mean_weights
-from ft.checkpoint.load import load
+from ft.checkpoint.load import load, read_weights
 from ft.checkpoint.manifest import WEIGHTS, verify
 from ft.checkpoint.save import save
 from ft.errors import UserError
@@ -168,7 +167,7 @@ def _shapes(run: RunFolder) -> dict[str, tuple[str, list[int]]]:
 
 
 def _mean(members: Sequence[RunFolder]) -> dict[str, torch.Tensor]:
-    return mean_weights(load_file(member.best / WEIGHTS) for member in members)
+    return mean_weights(read_weights(member.best) for member in members)
 
 
 def _as_begun(fresh: RunFolder, best: RunFolder) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ft.model.timm_model import pretrained_cfg
+from ft.model.backbone import pretrained_cfg
 from ft.model.weights import Weights, find_weights
 
 

@@ -3,25 +3,19 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import timm
 import torch
-from timm.data import resolve_model_data_config
-from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from ft.errors import UserError, did_you_mean, require
+from ft.errors import UserError, require
 from ft.input_spec import MODES, InputSpec
+from ft.model.backbone import NOT_KWARGS, create_backbone, pretrained_cfg
 from ft.model.head import make_head
+from ft.model.native_input import native_input, side_for
 from ft.model.pool import set_pool
 from ft.model.segment import segment
 from ft.model.split import split
 from ft.model.stages import HEAD, Stage, backbone_stages, head_stage
-from ft.model.weight_files import every_key_used, read_weights
 from ft.model.weights import Weights, find_weights
-
-# Arguments of timm.create_model that load files, past every check of ours.
-NOT_KWARGS = frozenset({"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"})
-OWN_KEYS = ("in_chans", "img_size", "drop_path_rate", "act_layer")
 
 
 class TimmModel(nn.Module):
@@ -148,7 +142,7 @@ def timm_model(
     if elsewhere := sorted(NOT_KWARGS & kwargs.keys()):
         raise UserError(f"model.kwargs.{elsewhere[0]}: where weights come from is said with model.weights=FILE alone.")
     source = find_weights(name, weights=weights, weights_dir=weights_dir, hub_id=known.hf_hub_id)
-    size = _side(img_size, suggested.get("img_size"), name, known.fixed_input_size)
+    size = side_for(img_size, suggested.get("img_size"), name, known.fixed_input_size)
     said = source.card.get("model_kwargs", {})
     if not isinstance(said, dict) or NOT_KWARGS & said.keys():
         raise UserError(f"the file beside the weights ({source}) has model_kwargs that are no arguments of a model.")
@@ -159,13 +153,13 @@ def timm_model(
         arguments["drop_path_rate"] = drop_path_rate
     if act_layer is not None:
         arguments["act_layer"] = act_layer
-    backbone = _create(name, source, arguments)
+    backbone = create_backbone(name, source, arguments)
     # The data's suggestion comes before what the weights say, and behind what the user says.
     wishes = {
         "crop_pct": suggested.get("crop_pct"),
         **{key: value for key, value in input.items() if value is not None},
     }
-    spec = _input_spec(backbone, source.card, wishes, in_chans, size)
+    spec = native_input(backbone, source.card, wishes, in_chans, size)
 
     pool = set_pool(backbone, head["pool"])
     with torch.no_grad():
@@ -176,87 +170,3 @@ def timm_model(
         raise UserError(f"model.name={name} does not pool its features by itself; set model.head.pool=avg.")
     shape = {key: value for key, value in head.items() if key != "pool"}
     return TimmModel(backbone, pool, make_head(probe.shape[1], num_outputs, **shape), spec, source)
-
-
-def pretrained_cfg(name: str) -> Any:
-    """What timm says of a model and of the weights that its name asks for.
-
-    Raises:
-        UserError: timm knows no such model, or no such weights of it.
-    """
-    architecture = name.partition(".")[0]
-    if not timm.is_model(architecture):
-        known = timm.list_models()
-        hint = did_you_mean(architecture, known) or f" timm {timm.__version__} knows {len(known)}."
-        raise UserError(f"model.name={name} is not a timm model.{hint}")
-    try:
-        return get_pretrained_cfg(name)
-    except RuntimeError:
-        tags = timm.list_pretrained(f"{architecture}.*")
-        raise UserError(
-            f"model.name={name}: timm has no such weights.{did_you_mean(name, tags) or f' It has {tags}.'}"
-        ) from None
-
-
-def _side(asked: int | None, suggested: int | None, name: str, fixed: bool) -> int | None:
-    """The side to build for: as asked, else as the data suggests, in whole patches where the model has them."""
-    if not fixed or (asked or suggested) is None:
-        return asked or suggested
-    with torch.device("meta"):
-        embed = getattr(timm.create_model(name, num_classes=0), "patch_embed", None)
-    size = getattr(embed, "patch_size", 1)
-    patch = size if isinstance(size, int) else size[0]
-    if asked:
-        require(asked % patch == 0, "model.img_size", f"must be a multiple of {name}'s patch size {patch}", asked)
-        return asked
-    assert suggested is not None
-    return -(-suggested // patch) * patch
-
-
-def _create(name: str, weights: Weights, arguments: dict[str, Any]) -> nn.Module:
-    try:
-        if weights.kind == "random":
-            return timm.create_model(name, num_classes=0, **arguments)
-        with torch.device("meta"):
-            names = timm.create_model(name)
-        overlay = {"state_dict": read_weights(weights, names), "custom_load": False}
-        with every_key_used(weights):
-            backbone: Any = timm.create_model(
-                name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **arguments
-            )
-    except UserError:
-        raise
-    except TypeError as error:
-        given = next((key for key in arguments if f"'{key}'" in str(error)), "")
-        key = f"model.kwargs.{given}".rstrip(".") if given not in OWN_KEYS else f"model.{given}"
-        raise UserError(f"{key}: model.name={name} does not take it ({error}).") from error
-    # timm's activation, pooling and patch embedding each refuse in their own way.
-    except (AssertionError, ValueError, RuntimeError, KeyError) as error:
-        raise UserError(f"model.name={name} cannot be built with {arguments}: {error}") from error
-    # timm keeps the overlay; a second copy of all weights is not wanted.
-    backbone.pretrained_cfg = {**dict(backbone.pretrained_cfg), "state_dict": None}
-    return backbone
-
-
-def _input_spec(
-    backbone: nn.Module, card: dict[str, Any], wishes: dict[str, Any], in_chans: int, size: int | None
-) -> InputSpec:
-    config = resolve_model_data_config(backbone)
-    for source in (card, wishes):
-        config.update({key: value for key, value in source.items() if value is not None})
-    _, height, width = config["input_size"]
-    return InputSpec(
-        height=size or height,
-        width=size or width,
-        mean=_per_channel(config["mean"], in_chans),
-        std=_per_channel(config["std"], in_chans),
-        interpolation=config["interpolation"],
-        crop_pct=config["crop_pct"],
-    )
-
-
-def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """Mean or std of RGB for another number of channels: grey takes the average, alpha too."""
-    average = sum(values) / len(values)
-    rgb = tuple(float(value) for value in values)
-    return rgb if channels == len(rgb) else (*rgb, average) if channels > len(rgb) else (average,)

@@ -6,10 +6,16 @@
 What a head becomes does not depend on which others it is trained with: the order of the images, the numbers that
 dropout compares with its rate and the partners of mixup follow from the seed and the step alone. Heads with the same
 structure, drop rate and mixup therefore have the same inputs, and share their products.
+
+On a CPU the heads are shared out among threads that compute alone: products this small gain next to nothing from a
+second thread, and 64 heads have enough of them for each.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from threading import Event
 
 import torch
 from torch import Generator, Tensor, nn
@@ -86,52 +92,118 @@ def train_heads(
     require(batch_size >= 1, f"{KEY}.batch_size", "must be at least 1", batch_size)
     for head in heads:
         head.train()
-    bundles = _bundles(heads, how)
-    optimizer = _optimizer(heads, how, fused=features.device.type in ("cpu", "cuda"))
+    ended = Event()
+    train = partial(
+        _train,
+        features=features,
+        targets=targets,
+        soften=soften,
+        steps=steps,
+        batch_size=batch_size,
+        seed=seed,
+        mix=mix,
+        ended=ended,
+    )
+    threads = torch.get_num_threads() if features.device.type == "cpu" and mix is None else 1
+    shares = _shares(_bundles(heads, how), threads)
+    devices = [features.device] if features.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        # Of heads that draw for themselves: all of them are in one share.
+        torch.manual_seed(derive_seed(seed, "head dropout"))
+        if len(shares) == 1:
+            train(shares[0])
+            return
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(len(shares)) as pool:
+                try:
+                    list(pool.map(train, shares))
+                finally:
+                    ended.set()  # of an error or Ctrl-C: no thread goes on alone
+        finally:
+            torch.set_num_threads(threads)
+
+
+@torch.enable_grad()
+def _train(
+    bundles: Sequence["_Bundle"],
+    *,
+    features: Tensor,
+    targets: Tensor,
+    soften: Soften,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    mix: Mix | None,
+    ended: Event,
+) -> None:
+    """Trains the heads of some bundles, unless it has ``ended``; the other arguments are those of ``train_heads``."""
+    optimizer = _optimizer(bundles, fused=features.device.type in ("cpu", "cuda"))
     highest = [group["lr"] for group in optimizer.param_groups]
     generator = Generator().manual_seed(derive_seed(seed, "head"))
     order = torch.empty(0, dtype=torch.long)
-    devices = [features.device] if features.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.enable_grad():
-        torch.manual_seed(derive_seed(seed, "head dropout"))
-        for step in range(steps):
-            if len(order) < min(batch_size, len(features)):
-                order = torch.randperm(len(features), generator=generator)
-            rows, order = order[:batch_size].to(features.device), order[batch_size:]
-            factor = one_cycle(step, steps, start=0.04, stop=0.0001, rise=0.2)
-            for group, rate in zip(optimizer.param_groups, highest, strict=True):
-                group["lr"] = rate * factor
-            inputs, wanted = features[rows], targets[rows]
-            if mix is not None:
-                inputs, wanted = mix(inputs, wanted, generator)
-            optimizer.zero_grad()
-            _backward(bundles, inputs, wanted, soften, seed=derive_seed(seed, "head step", step))
-            optimizer.step()
+    for step in range(steps):
+        if ended.is_set():
+            return
+        if len(order) < min(batch_size, len(features)):
+            order = torch.randperm(len(features), generator=generator)
+        rows, order = order[:batch_size].to(features.device), order[batch_size:]
+        factor = one_cycle(step, steps, start=0.04, stop=0.0001, rise=0.2)
+        for group, rate in zip(optimizer.param_groups, highest, strict=True):
+            group["lr"] = rate * factor
+        inputs, wanted = features[rows], targets[rows]
+        if mix is not None:
+            inputs, wanted = mix(inputs, wanted, generator)
+        optimizer.zero_grad()
+        _backward(bundles, inputs, wanted, soften, seed=derive_seed(seed, "head step", step))
+        optimizer.step()
 
 
 @dataclass(frozen=True)
 class _Bundle:
-    """Heads with the same inputs."""
+    """Heads with the same inputs.
 
+    Attributes:
+        heads: One or more.
+        how: Of each; they have one ``mixup``.
+        known: Whether they can be stacked: a head that cannot is alone.
+        run: All of them at once.
+    """
+
+    heads: list[nn.Module]
+    how: list[HeadTraining]
+    known: bool
     run: Stack
-    mixup: float
-    losses: list[Loss]
+
+    @property
+    def weights(self) -> int:
+        return sum(parameter.numel() for head in self.heads for parameter in head.parameters())
 
 
 def _bundles(heads: Sequence[nn.Module], how: Sequence[HeadTraining]) -> list[_Bundle]:
     alike: dict[tuple[str | int, float], list[int]] = {}
     for at, (head, one) in enumerate(zip(heads, how, strict=True)):
         alike.setdefault((structure(head) or at, one.mixup), []).append(at)
-    return [
-        _Bundle(stack([heads[at] for at in members]), mixup, [how[at].loss for at in members])
-        for (_, mixup), members in alike.items()
-    ]
+    found = []
+    for (name, _), members in alike.items():
+        some = [heads[at] for at in members]
+        found.append(_Bundle(some, [how[at] for at in members], isinstance(name, str), stack(some)))
+    return found
 
 
-def _optimizer(heads: Sequence[nn.Module], how: Sequence[HeadTraining], *, fused: bool) -> torch.optim.Optimizer:
+def _shares(bundles: Sequence[_Bundle], threads: int) -> list[list[_Bundle]]:
+    """For each thread some bundles, as evenly as their sizes allow; those that draw for themselves in the first."""
+    shares = [[bundle for bundle in bundles if not bundle.known], *([] for _ in range(threads - 1))]
+    for bundle in sorted(bundles, key=lambda each: each.weights, reverse=True):
+        if bundle.known:
+            min(shares, key=lambda share: sum(each.weights for each in share)).append(bundle)
+    return [share for share in shares if share]
+
+
+def _optimizer(bundles: Sequence[_Bundle], *, fused: bool) -> torch.optim.Optimizer:
     """Each head's parameters at its own rate, its matrices with its own weight decay."""
     groups = []
-    for head, one in zip(heads, how, strict=True):
+    for head, one in (pair for bundle in bundles for pair in zip(bundle.heads, bundle.how, strict=True)):
         parameters = [parameter for parameter in head.parameters() if parameter.requires_grad]
         matrices = [each for each in parameters if each.ndim > 1]
         others = [each for each in parameters if each.ndim <= 1]
@@ -140,7 +212,7 @@ def _optimizer(heads: Sequence[nn.Module], how: Sequence[HeadTraining], *, fused
     return torch.optim.AdamW(groups, fused=fused)
 
 
-def _backward(bundles: list[_Bundle], inputs: Tensor, targets: Tensor, soften: Soften, *, seed: int) -> None:
+def _backward(bundles: Sequence[_Bundle], inputs: Tensor, targets: Tensor, soften: Soften, *, seed: int) -> None:
     drawn: dict[tuple[int, torch.Size], Tensor] = {}
 
     def noise(layer: int, shape: torch.Size) -> Tensor:
@@ -151,9 +223,10 @@ def _backward(bundles: list[_Bundle], inputs: Tensor, targets: Tensor, soften: S
 
     blended = {0.0: (inputs, targets)}
     for bundle in bundles:
-        if bundle.mixup not in blended:
-            lam, order = draw_blend(len(inputs), bundle.mixup, Generator().manual_seed(derive_seed(seed, "mixup")))
-            blended[bundle.mixup] = blend(inputs, soften(targets), lam=lam, order=order.to(inputs.device))
-        values, wanted = blended[bundle.mixup]
+        mixup = bundle.how[0].mixup
+        if mixup not in blended:
+            lam, order = draw_blend(len(inputs), mixup, Generator().manual_seed(derive_seed(seed, "mixup")))
+            blended[mixup] = blend(inputs, soften(targets), lam=lam, order=order.to(inputs.device))
+        values, wanted = blended[mixup]
         logits = bundle.run(values, noise).unbind()
-        torch.stack([loss(each, wanted) for loss, each in zip(bundle.losses, logits, strict=True)]).sum().backward()
+        torch.stack([one.loss(each, wanted) for one, each in zip(bundle.how, logits, strict=True)]).sum().backward()

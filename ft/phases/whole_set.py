@@ -1,13 +1,14 @@
 """The training set as a full-batch optimizer walks it: as features computed once while the backbone is frozen."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ft.data.batch import Batch
 from ft.data.whole_set import WholeSet
-from ft.optim.full_batch import Pair
+from ft.optim.full_batch import Pair, evaluate
 from ft.phases.plan import HEAD
 
 
@@ -24,6 +25,36 @@ class WholeSetInputs:
         self.prepare = prepare
         self._features: list[Pair] | None = None
         self._num_images: int | None = None
+
+    def step(
+        self,
+        whole_set: WholeSet,
+        boundary: str,
+        optimizer: Any,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        l2: Sequence[tuple[float, list[Tensor]]],
+    ) -> Tensor:
+        """One optimizer step, whose closure walks the whole set as often as the optimizer likes.
+
+        Args:
+            whole_set: The training images.
+            boundary: The first open stage.
+            optimizer: Asks for the objective and its gradients.
+            loss: Mean loss of ``(outputs, targets)``.
+            l2: From ``full_batch.l2_terms``.
+
+        Returns:
+            The objective as the step began.
+        """
+        pairs, run, num_images = self.get(whole_set, boundary)
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            return evaluate(pairs(), num_images, lambda x, y: loss(run(x), y), l2)
+
+        objective = torch.as_tensor(optimizer.step(closure))
+        optimizer.zero_grad()
+        return objective
 
     def get(
         self, whole_set: WholeSet, boundary: str

@@ -11,7 +11,7 @@ from ft.sweeps.work import Rows, Work
 
 
 class JobDriver:
-    """Follows ``ft.sweeps.backbone_looks.Driver``.
+    """Follows ``ft.sweeps.backbones.looks.Driver``.
 
     Args:
         work: Of the sweep.

@@ -15,8 +15,8 @@ from ft.plain_files import is_plain_name
 from ft.rules.check import check_values
 from ft.sweeps.compose import Composer
 from ft.sweeps.folder import SweepFolder
-from ft.sweeps.searchable import refuse_unsearchable
-from ft.sweeps.space import Space, as_overrides, read_space
+from ft.sweeps.samplers.searchable import refuse_unsearchable
+from ft.sweeps.space.space import Space, as_overrides, read_space
 
 METHODS = ("trials", "backbones")
 # Of a sweep, what may change when it goes on; what is searched is told apart from it.

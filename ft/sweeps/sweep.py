@@ -14,11 +14,11 @@ from ft.run_folder import write_whole
 from ft.sweeps.compose import Composer
 from ft.sweeps.driver import JobDriver
 from ft.sweeps.folder import SweepFolder
-from ft.sweeps.launch import Launch
-from ft.sweeps.live import Live
-from ft.sweeps.proposals import Proposals
+from ft.sweeps.live.live import Live
 from ft.sweeps.request import Request, read_request, refuse_another
-from ft.sweeps.soup import choose_members
+from ft.sweeps.running.launch import Launch
+from ft.sweeps.running.soup import choose_members
+from ft.sweeps.samplers.proposals import Proposals
 from ft.sweeps.trials import Trials
 from ft.sweeps.work import Rows, Work
 
@@ -86,7 +86,7 @@ def _trials(work: Work, proposals: Proposals, live: Live) -> Rows:
 
 
 def _backbones(work: Work) -> Rows:
-    from ft.sweeps.backbones import rank_backbones
+    from ft.sweeps.backbones.sweep import rank_backbones
 
     rows: Rows = []
 
@@ -121,10 +121,10 @@ def _soup(work: Work, rows: Rows, configs: Mapping[str, Mapping[str, Any]]) -> N
 def _proposals(request: Request, folder: SweepFolder) -> Proposals:
     settings = request.settings
     if settings["sampler"] == "grid":
-        from ft.sweeps.grid import Grid
+        from ft.sweeps.samplers.grid import Grid
 
         return Grid(request.space, settings["trials"])
-    from ft.sweeps.study import Study
+    from ft.sweeps.samplers.study import Study
 
     return Study(
         request.space,

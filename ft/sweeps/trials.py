@@ -12,11 +12,11 @@ import yaml
 
 from ft.errors import UserError, did_you_mean
 from ft.job_folder import FINISHED, Job, JobFolder, key_of
-from ft.sweeps.deadline import Deadline
-from ft.sweeps.proposals import Proposal, Proposals
-from ft.sweeps.shared_phases import Fork, plan
-from ft.sweeps.space import as_overrides
-from ft.sweeps.together import groups
+from ft.sweeps.running.deadline import Deadline
+from ft.sweeps.running.shared_phases import Fork, plan
+from ft.sweeps.running.together import groups
+from ft.sweeps.samplers.proposals import Proposal, Proposals
+from ft.sweeps.space.space import as_overrides
 from ft.sweeps.trial import RUNNING, SeedRun, Trial
 from ft.sweeps.work import Rows, Work
 

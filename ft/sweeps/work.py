@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from ft.sweeps.compose import Composer
 from ft.sweeps.folder import SweepFolder
-from ft.sweeps.launch import Launch
 from ft.sweeps.request import Request
+from ft.sweeps.running.launch import Launch
 
 Rows = list[dict[str, Any]]
 

@@ -2,9 +2,11 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from safetensors.torch import load_file
 
 from ft.errors import NotFinite, UserError
@@ -145,6 +147,35 @@ def test_rollback_goes_on_from_the_last_checkpoint_at_a_lower_rate(build_run, br
         assert run.module.optimizer_options.lr == pytest.approx(ours.module.optimizer_options.lr)
         for name, value in weights_of(run).items():
             assert torch.allclose(value.float(), weights_of(other)[name].float(), atol=1e-6), name
+
+
+@pytest.mark.full
+def test_rollback_passes_over_a_damaged_checkpoint(build_run, broken, capsys):
+    broken((2, 1), once=True)
+    run = build_run(*OPTIONS, "on_nan=rollback")
+    run.trainer.callbacks.append(_DamagesLast(epoch=2))
+    fit(run, started=0.0)
+    assert json.loads(run.folder.summary.read_text())["status"] == "finished"
+    rows = (run.folder.path / "metrics.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2"]
+    told = capsys.readouterr().out
+    assert "weights.safetensors" in told
+    assert "which is whole: epoch 0" in told
+
+
+class _DamagesLast(Callback):
+    def __init__(self, *, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == self.epoch:
+            self.epoch = -1
+            weights = Path(trainer.default_root_dir, "checkpoints", "last", "weights.safetensors")
+            assert weights.is_file()
+            content = bytearray(weights.read_bytes())
+            content[-1] ^= 1
+            weights.unlink()  # the best checkpoint may share it
+            weights.write_bytes(content)
 
 
 @pytest.mark.full

@@ -1,5 +1,6 @@
 """Two processes train one run, and one of them dies."""
 
+import json
 import os
 import secrets
 import signal
@@ -14,7 +15,7 @@ from ft.faults.processes import Watch
 from tests.conftest import TINY
 from tests.test_command_line import ROOT
 
-OPTIONS = [*TINY, "trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=2000", "data.batch_size=4"]
+OPTIONS = [*TINY, "trainer=ddp", "trainer.accelerator=cpu", "data.batch_size=4"]
 BAR = 30.0  # seconds
 MARKS: dict[int, str] = {}  # process number of a command -> what its processes can be known by
 
@@ -28,6 +29,19 @@ def faulty(self, batch, batch_idx):
         raise RuntimeError("the plug of rank {rank} was pulled")
     return step(self, batch, batch_idx)
 FineTuner.training_step = faulty
+from ft.command.verb import run_verb
+from ft.train import train
+run_verb(train, "train")
+"""
+
+READS_NOTHING = """
+from ft.module import FineTuner
+step = FineTuner.training_step
+def nothing_read(self, batch, batch_idx):
+    if self.current_epoch == 1 and batch_idx == 1 and self.global_rank == 1:
+        batch = batch._replace(images=batch.images[:0], targets=batch.targets[:0], index=batch.index[:0])
+    return step(self, batch, batch_idx)
+FineTuner.training_step = nothing_read
 from ft.command.verb import run_verb
 from ft.train import train
 run_verb(train, "train")
@@ -49,10 +63,10 @@ def members(starter: int) -> list[int]:
     return found
 
 
-def start(folder: Path, *command: str) -> subprocess.Popen[str]:
+def start(folder: Path, *command: str, epochs: int = 2000) -> subprocess.Popen[str]:
     mark = secrets.token_hex(8)
     process = subprocess.Popen(
-        [*command, *OPTIONS, f"runs_dir={folder}"],
+        [*command, *OPTIONS, f"trainer.max_epochs={epochs}", f"runs_dir={folder}"],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -126,6 +140,21 @@ def test_a_rank_that_raises_ends_the_others_and_its_traceback_is_shown(tmp_path:
     assert process.returncode != 0
     assert f"RuntimeError: the plug of rank {rank} was pulled" in errors
     assert "Traceback" in errors
+
+
+@pytest.mark.full
+def test_a_rank_that_can_read_nothing_of_its_batch_does_not_keep_the_other_waiting(tmp_path: Path):
+    script = tmp_path / "train.py"
+    script.write_text(READS_NOTHING, encoding="utf-8")
+    process = start(tmp_path, sys.executable, str(script), epochs=3)
+    _, errors = process.communicate(timeout=150)
+    assert process.returncode == 0, errors
+    (summary,) = [path for path in tmp_path.glob("*/summary.json") if not path.parent.is_symlink()]
+    told = json.loads(summary.read_text(encoding="utf-8"))
+    assert told["status"] == "finished"
+    rows = (summary.parent / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 1 + 3
+    assert "nan" not in rows[-1]
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,9 @@ from ft.job_folder import JobFolder
 from ft.model.weight_files import read_weights
 from ft.model.weights import Weights
 from ft.run_folder import RunFolder
-from ft.sweeps.backbone_looks import HELD_OUT, difference_error
+from ft.sweeps.backbones.looks import HELD_OUT, difference_error
 from ft.sweeps.folder import SweepFolder
-from ft.sweeps.material import Material
+from ft.sweeps.report.material import Material
 from tests.deploy.made import described, reading_of
 from tests.hostile.payloads import BINARY, JSON, YAML, Evaluates, Runs
 

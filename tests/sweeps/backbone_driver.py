@@ -13,7 +13,7 @@ from tests.conftest import composed
 
 
 class HereDriver:
-    """Follows ``ft.sweeps.backbones.Driver``.
+    """Follows ``ft.sweeps.backbones.sweep.Driver``.
 
     Args:
         path: The sweep's folder.

@@ -12,7 +12,7 @@ import yaml
 from ft.inference.predictions import Predictions
 from ft.inference.reading import Reading
 from ft.job_folder import FAILED, FINISHED, PRUNED, Job, JobFolder, Result
-from ft.sweeps.overrides import as_overrides
+from ft.sweeps.space.overrides import as_overrides
 
 IMAGES = 425
 SPACE = {

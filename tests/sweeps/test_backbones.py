@@ -13,9 +13,9 @@ from hydra.errors import MissingConfigException
 
 from ft.errors import UserError
 from ft.job_folder import FAILED, FINISHED, JobFolder, Result
-from ft.sweeps.backbone_candidates import Candidate, find_candidates
-from ft.sweeps.backbone_looks import FIRST, HELD_OUT, SECOND, Look, Seen, difference_error, row
-from ft.sweeps.backbones import decide, rank_backbones
+from ft.sweeps.backbones.candidates import Candidate, find_candidates
+from ft.sweeps.backbones.looks import FIRST, HELD_OUT, SECOND, Look, Seen, difference_error, row
+from ft.sweeps.backbones.sweep import decide, rank_backbones
 from tests.sweeps.backbone_driver import HereDriver
 
 
@@ -141,7 +141,7 @@ A, B, C = "model.name=test_resnet", "model.name=test_byobnet", "model.name=test_
 @pytest.fixture
 def in_reach(monkeypatch):
     """All weights are there, as far as anybody asks."""
-    monkeypatch.setattr("ft.sweeps.backbone_candidates._weights", lambda found: dict.fromkeys(found, "folder: here"))
+    monkeypatch.setattr("ft.sweeps.backbones.candidates._weights", lambda found: dict.fromkeys(found, "folder: here"))
 
 
 def test_the_best_are_looked_at_again_and_nobody_else(in_reach, tmp_path, capsys):

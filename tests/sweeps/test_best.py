@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from ft.command.mistakes import explain
 from ft.command.search_path import register, winners
 from ft.command.verb import CONF
-from ft.sweeps.best import write_best
+from ft.sweeps.report.best import write_best
 from tests.conftest import composed
 from tests.sweeps.made import make_sweep
 

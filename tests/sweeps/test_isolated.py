@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ft.job_folder import FINISHED, Job, JobFolder, Result
-from ft.sweeps.isolated import how_it_ended, run_all_isolated, run_isolated
+from ft.sweeps.running.isolated import how_it_ended, run_all_isolated, run_isolated
 from tests.conftest import TINY
 
 RESULT = '(folder / \'result.json\').write_text(\'{"status": "finished", "value": 0.5}\')\n'

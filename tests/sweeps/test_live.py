@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from ft.job_folder import FAILED, FINISHED, PRUNED
-from ft.sweeps.live import Live
-from ft.sweeps.live_table import MOST_RUNNING, LiveTable, chosen
+from ft.sweeps.live.live import Live
+from ft.sweeps.live.table import MOST_RUNNING, LiveTable, chosen
 from ft.sweeps.words import params_in_words, short_names, value_in_words
 
 
@@ -117,7 +117,7 @@ def test_the_best_and_what_runs_share_the_lines_there_are(lines: int):
 
 def test_time_left_is_told_from_the_trials_of_this_call(monkeypatch):
     clock = iter([100.0, 100.0, *[130.0] * 9])
-    monkeypatch.setattr("ft.sweeps.live.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("ft.sweeps.live.live.time.monotonic", lambda: next(clock))
     with Live(10, "val/acc", "max", io.StringIO()) as live:
         live.show([row(at, value=0.5) for at in range(4)])  # of an earlier call
         assert live.left is None

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ft.sweeps.shared_phases import Fork, num_shared, plan
+from ft.sweeps.running.shared_phases import Fork, num_shared, plan
 from tests.conftest import composed
 
 

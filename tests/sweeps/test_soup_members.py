@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ft.sweeps.soup import MOST_MEMBERS, choose_members
+from ft.sweeps.running.soup import MOST_MEMBERS, choose_members
 
 PLAIN = {
     "model": {

@@ -12,8 +12,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ft.command.verb import CONF
 from ft.errors import UserError
-from ft.sweeps.grid import Grid
-from ft.sweeps.space import Parameter, Space, as_overrides, read_space
+from ft.sweeps.samplers.grid import Grid
+from ft.sweeps.space.space import Parameter, Space, as_overrides, read_space
 
 OPTIMIZERS = {
     "optimizer": "choice(adam, sgd, adamw)",

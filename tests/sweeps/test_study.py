@@ -19,9 +19,9 @@ import sqlalchemy.event
 from optuna.trial import TrialState
 
 from ft.errors import UserError
-from ft.sweeps.parameters import Parameter, Space
-from ft.sweeps.samplers import Reseeded
-from ft.sweeps.study import Study
+from ft.sweeps.samplers.optuna_samplers import Reseeded
+from ft.sweeps.samplers.study import Study
+from ft.sweeps.space.parameters import Parameter, Space
 from ft.trial_storage import open_storage
 
 SPACE = Space(

@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from ft.sweeps.study import Study
+from ft.sweeps.samplers.study import Study
 from ft.trial_storage import open_storage
 from tests.sweeps.conftest import Swept
 

@@ -131,7 +131,7 @@ def test_a_sweep_that_another_process_works_on_is_left_alone(sweep: Sweep, tmp_p
 
 
 def test_a_storage_that_another_process_holds_is_named(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ft.sweeps.study.PATIENCE", 0.1)
+    monkeypatch.setattr("ft.sweeps.samplers.study.PATIENCE", 0.1)
     with sqlite3.connect(tmp_path / "studies.db", isolation_level=None) as held:
         held.execute("create table theirs (number)")
         held.execute("begin exclusive")

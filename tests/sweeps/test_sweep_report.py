@@ -19,16 +19,16 @@ from ft.errors import UserError
 from ft.report import report
 from ft.run_folder import RunFolder
 from ft.scoring.metrics import metrics_of
-from ft.sweeps.material import Material
 from ft.sweeps.report import PAGE, sweep_asked_for, write_report
 from ft.sweeps.report.decision import decision
 from ft.sweeps.report.importances import importances
 from ft.sweeps.report.leaderboard import precision_note
+from ft.sweeps.report.material import Material
 from ft.sweeps.report.pareto import front
 from ft.sweeps.report.rivals import BOTH, MCNEMAR, SEEDS, _by_variance, _moved, rivals
 from ft.sweeps.report.saved import saved
 from ft.sweeps.report.tables import write_tables
-from ft.sweeps.uncertainty import IMAGES, over_seeds, uncertainties
+from ft.sweeps.report.uncertainty import IMAGES, over_seeds, uncertainties
 from tests.conftest import composed
 from tests.results.test_report_browser import CONTRAST
 from tests.sweeps.made import SKILLS, eight_trials, make_sweep, said

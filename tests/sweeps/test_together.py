@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from ft.sweeps import together
-from ft.sweeps.together import HEAD_KEYS, groups
+from ft.sweeps.running import together
+from ft.sweeps.running.together import HEAD_KEYS, groups
 from tests.conftest import composed
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from ft.errors import UserError
 from ft.page import render
 from ft.run_folder import write_whole
-from ft.sweeps.best import write_best
 from ft.sweeps.folder import SweepFolder
-from ft.sweeps.material import Material
+from ft.sweeps.report.best import write_best
 from ft.sweeps.report.content import content
+from ft.sweeps.report.material import Material
 from ft.sweeps.report.tables import write_tables
 
 PAGE, PLOTS = "sweep.html", "plots"

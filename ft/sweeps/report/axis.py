@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ft.sweeps.material import Material, Row
+from ft.sweeps.report.material import Material, Row
 from ft.sweeps.words import value_in_words
 
 # Longer ticks would run into each other.

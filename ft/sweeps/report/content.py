@@ -7,7 +7,6 @@ from typing import Any
 
 from ft.job_folder import FAILED
 from ft.page.words import duration_in_words
-from ft.sweeps.material import Material
 from ft.sweeps.ranking import reason
 from ft.sweeps.report.decision import decision
 from ft.sweeps.report.importances import importance_plot, importances
@@ -22,11 +21,12 @@ from ft.sweeps.report.leaderboard import (
     shown_metrics,
     soup,
 )
+from ft.sweeps.report.material import Material
 from ft.sweeps.report.parallel import parallel_plot
 from ft.sweeps.report.pictures import cost_plots, curve_plots, slice_plots
 from ft.sweeps.report.rivals import MOST_RIVALS, rivals
 from ft.sweeps.report.saved import saved, total
-from ft.sweeps.uncertainty import SEEDS, Uncertainty, seed_values, uncertainties
+from ft.sweeps.report.uncertainty import SEEDS, Uncertainty, seed_values, uncertainties
 from ft.sweeps.words import value_in_words
 
 

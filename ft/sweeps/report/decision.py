@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ft.sweeps.material import Material
+from ft.sweeps.report.material import Material
 from ft.sweeps.report.rivals import MCNEMAR, Rival
 from ft.sweeps.trial import RUNNING
 

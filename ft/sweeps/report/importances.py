@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ft.page.figures import BLUE, Plot, draw
-from ft.sweeps.material import Material
+from ft.sweeps.report.material import Material
 from ft.sweeps.words import value_in_words
 
 # A forest of fewer trials explains the trials and not the parameters.

@@ -5,8 +5,8 @@ from typing import Any
 from ft.page.words import duration_in_words
 from ft.plain_files import read_json
 from ft.scoring.intervals import Interval
-from ft.sweeps.material import Material, Row
-from ft.sweeps.uncertainty import IMAGES, MOST_RESAMPLED, SEEDS, Uncertainty, spread
+from ft.sweeps.report.material import Material, Row
+from ft.sweeps.report.uncertainty import IMAGES, MOST_RESAMPLED, SEEDS, Uncertainty, spread
 from ft.sweeps.words import value_in_words
 
 # Told in per cent; the others as they are.

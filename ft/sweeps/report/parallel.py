@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ft.page.figures import BLUE, CARD, INK, ORANGE, Plot, draw
-from ft.sweeps.material import Material, Row
 from ft.sweeps.report.axis import ABSENT, Axis
+from ft.sweeps.report.material import Material, Row
 
 # More would be too close to each other to be read.
 MOST_AXES = 8

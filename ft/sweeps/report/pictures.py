@@ -6,8 +6,8 @@ from typing import Any
 
 from ft.job_folder import PRUNED
 from ft.page.figures import BLUE, GREEN, INK, ORANGE, Plot, draw
-from ft.sweeps.material import Material, Row
 from ft.sweeps.report.axis import Axis, short, thinned
+from ft.sweeps.report.material import Material, Row
 from ft.sweeps.report.pareto import front
 
 # In all pictures of curves together; thinner lines say the same, and a page stays small.

@@ -23,7 +23,7 @@ from ft.scoring.intervals import LEVEL, Interval, affordable, draws, percentiles
 from ft.scoring.matching import match
 from ft.scoring.metrics import RANKED, metrics_of
 from ft.scoring.significance import ALPHA, holm, mcnemar_p, two_sided_p
-from ft.sweeps.material import Material, Row
+from ft.sweeps.report.material import Material, Row
 
 # The best one is compared with so many: each further comparison makes all of them less sharp.
 MOST_RIVALS = 9

@@ -8,7 +8,7 @@ from typing import Any
 
 from ft.job_folder import FINISHED, PRUNED
 from ft.page.words import duration_in_words
-from ft.sweeps.material import Material
+from ft.sweeps.report.material import Material
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from ft.inference.tables import csv_table, parquet_table
-from ft.sweeps.material import Material
-from ft.sweeps.uncertainty import seed_values, spread
+from ft.sweeps.report.material import Material
+from ft.sweeps.report.uncertainty import seed_values, spread
 from ft.sweeps.words import value_in_words
 
 TABLES = {"sweep.csv": csv_table, "sweep.parquet": parquet_table}

@@ -27,10 +27,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from ft.errors import UserError
-from ft.sweeps.conditions import as_conditions, check_conditions, in_order, without
-from ft.sweeps.overrides import as_overrides
-from ft.sweeps.parameters import Parameter, Space
-from ft.sweeps.read_parameter import parse, read_parameter
+from ft.sweeps.space.conditions import as_conditions, check_conditions, in_order, without
+from ft.sweeps.space.overrides import as_overrides
+from ft.sweeps.space.parameters import Parameter, Space
+from ft.sweeps.space.read_parameter import parse, read_parameter
 
 __all__ = ["Parameter", "Space", "as_overrides", "read_space"]
 

@@ -15,7 +15,7 @@ from rich.live import Live as RichLive
 
 from ft.job_folder import FAILED, FINISHED, PRUNED
 from ft.page.words import duration_in_words
-from ft.sweeps.live_table import LiveTable
+from ft.sweeps.live.table import LiveTable
 from ft.sweeps.ranking import best_first, reason
 from ft.sweeps.trial import INTERRUPTED, RUNNING
 from ft.sweeps.words import params_in_words, short_names

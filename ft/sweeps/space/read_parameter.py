@@ -16,8 +16,8 @@ from hydra.core.override_parser.types import (
 from hydra.errors import HydraException
 
 from ft.errors import UserError
-from ft.sweeps.overrides import as_text
-from ft.sweeps.parameters import CHOICE, FLOAT, INT, Parameter
+from ft.sweeps.space.overrides import as_text
+from ft.sweeps.space.parameters import CHOICE, FLOAT, INT, Parameter
 
 WHOLE = re.compile(r"[+-]?\d+")
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ft.errors import UserError, one_of
-from ft.sweeps.parameters import CHOICE, Space
+from ft.sweeps.space.parameters import CHOICE, Space
 
 GRID = "grid"
 SAMPLERS = (GRID, "random", "tpe", "gp", "cmaes", "nsga2")

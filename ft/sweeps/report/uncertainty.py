@@ -14,7 +14,7 @@ from scipy.stats import t as student
 
 from ft.job_folder import FINISHED
 from ft.scoring.intervals import LEVEL, Interval, intervals
-from ft.sweeps.material import Material, Row
+from ft.sweeps.report.material import Material, Row
 
 SEEDS, IMAGES = "seeds", "images"
 # Of one seed a trial, so many have an interval: each takes a thousand resamples.

@@ -10,7 +10,7 @@ import numpy as np
 
 from ft.errors import UserError
 from ft.job_folder import FAILED, FINISHED, JobFolder, Result
-from ft.sweeps.backbone_candidates import Candidate
+from ft.sweeps.backbones.candidates import Candidate
 
 # As ft.jobs.backbone calls it.
 HELD_OUT = "held_out.npz"

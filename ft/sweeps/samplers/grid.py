@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from ft.sweeps.parameters import Space, holds
-from ft.sweeps.proposals import Proposal
-from ft.sweeps.searchable import refuse_intervals
+from ft.sweeps.samplers.proposals import Proposal
+from ft.sweeps.samplers.searchable import refuse_intervals
+from ft.sweeps.space.parameters import Space, holds
 
 
 def combinations(space: Space) -> Iterator[dict[str, Any]]:

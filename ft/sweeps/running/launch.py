@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ft.errors import UserError
 from ft.job_folder import FAILED, JobFolder, Result
 from ft.sweeps.compose import Composer
-from ft.sweeps.isolated import job_word, run_all_isolated
+from ft.sweeps.running.isolated import job_word, run_all_isolated
 
 # Failures that another attempt would only repeat.
 CERTAIN = ("mistake", "not a number")

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from ft.page.figures import BLUE, INK, ORANGE, draw
 from ft.run_folder import write_whole
-from ft.sweeps.backbone_looks import SECOND, Seen
-from ft.sweeps.backbones import Choice
+from ft.sweeps.backbones.looks import SECOND, Seen
+from ft.sweeps.backbones.sweep import Choice
 
 # Wide enough for all columns when nothing knows the width of the terminal.
 PIPED_WIDTH = 140

@@ -18,11 +18,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ft.errors import UserError
 from ft.job_folder import FAILED, FINISHED, PRUNED
-from ft.sweeps.overrides import as_text
-from ft.sweeps.parameters import CHOICE, INT, Parameter, Space
-from ft.sweeps.proposals import Proposal
-from ft.sweeps.samplers import make_sampler
-from ft.sweeps.searchable import refuse_unsearchable
+from ft.sweeps.samplers.optuna_samplers import make_sampler
+from ft.sweeps.samplers.proposals import Proposal
+from ft.sweeps.samplers.searchable import refuse_unsearchable
+from ft.sweeps.space.overrides import as_text
+from ft.sweeps.space.parameters import CHOICE, INT, Parameter, Space
 from ft.trial_storage import open_storage, refusal
 
 STATES = {FINISHED: TrialState.COMPLETE, PRUNED: TrialState.PRUNED, FAILED: TrialState.FAIL}

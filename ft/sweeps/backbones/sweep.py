@@ -16,8 +16,8 @@ from typing import Any
 
 from ft.errors import require
 from ft.job_folder import FINISHED
-from ft.sweeps.backbone_candidates import find_candidates
-from ft.sweeps.backbone_looks import FIRST, SECOND, Driver, Look, Seen, difference_error, row
+from ft.sweeps.backbones.candidates import find_candidates
+from ft.sweeps.backbones.looks import FIRST, SECOND, Driver, Look, Seen, difference_error, row
 
 KIND = "backbone"
 LEAST = {
@@ -77,7 +77,7 @@ def rank_backbones(request: Driver) -> Choice | None:
     choice = decide(seen, mode=mode, metric=task["metric"], alike=settings["alike"], without=without)
     request.rows([row(each, chosen=each is choice.chosen) for each in seen])
     # Its pictures are not paid for by a sweep that is refused.
-    from ft.sweeps.backbone_report import tell
+    from ft.sweeps.backbones.report import tell
 
     tell(choice, request.path)
     return choice

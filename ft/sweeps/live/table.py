@@ -14,7 +14,7 @@ from ft.sweeps.trial import INTERRUPTED, RUNNING
 from ft.sweeps.words import short_names, value_in_words
 
 if TYPE_CHECKING:
-    from ft.sweeps.live import Live
+    from ft.sweeps.live.live import Live
 
 Row = Mapping[str, Any]
 # Lines of the screen that are no trials: the title, the head, the two lines below, and the cursor's.

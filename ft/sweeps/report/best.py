@@ -23,8 +23,8 @@ from omegaconf import OmegaConf
 import ft
 from ft.job_folder import JobFolder
 from ft.run_folder import write_whole
-from ft.sweeps.material import Material, Row
-from ft.sweeps.uncertainty import SEEDS, seed_values, uncertainty
+from ft.sweeps.report.material import Material, Row
+from ft.sweeps.report.uncertainty import SEEDS, seed_values, uncertainty
 
 CONF = Path(ft.__file__).parent.parent / "conf"
 FILE, FOLDER, LAST = "best.yaml", Path("experiment") / "best_of", "last"

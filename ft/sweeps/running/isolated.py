@@ -24,7 +24,7 @@ from typing import IO
 from ft.errors import Terminated
 from ft.job_folder import FAILED, JobFolder, Result
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent.parent.parent
 # Exit codes of a verb: ft.command.verb, whose import would begin Hydra.
 MISTAKE, INTERRUPTED, TERMINATED = 2, 130, 143
 # Seconds between two looks at a lock that another process holds.

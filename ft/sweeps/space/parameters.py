@@ -6,7 +6,7 @@ from decimal import Decimal
 from itertools import count
 from typing import Any
 
-from ft.sweeps.overrides import as_text
+from ft.sweeps.space.overrides import as_text
 
 CHOICE, INT, FLOAT = "choice", "int", "float"
 

@@ -6,8 +6,8 @@ from itertools import combinations
 from typing import Any
 
 from ft.errors import UserError, did_you_mean
-from ft.sweeps.overrides import as_text
-from ft.sweeps.parameters import Parameter, is_among
+from ft.sweeps.space.overrides import as_text
+from ft.sweeps.space.parameters import Parameter, is_among
 
 # By key; further ranges of the same key by a name of their own.
 Parameters = dict[str, Parameter]

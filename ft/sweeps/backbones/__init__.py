@@ -1,0 +1,1 @@
+"""``sweep=backbones``: which pretrained backbone suits the data, found without training all of them."""
