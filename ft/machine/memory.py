@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timm.layers import DropPath
 from torch import nn
 
 from ft.cache.folder import make, place, read_about, touch, write_about
@@ -42,12 +43,20 @@ def machine_facts(device: torch.device, available: int) -> dict[str, Any]:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Of what a model computes, not of its weights: kinds of layers, shapes, what trains."""
+    """Of what a model computes, not of its weights: kinds of layers, shapes, what trains.
+
+    Rates of dropout are left out: they change no time, and the runs of a sweep often differ in them alone.
+    """
     content = [
-        [(name, type(module).__name__, module.extra_repr()) for name, module in model.named_modules()],
+        [(name, type(module).__name__, _settings(module)) for name, module in model.named_modules()],
         [(name, list(tensor.shape), tensor.requires_grad) for name, tensor in model.named_parameters()],
     ]
     return hashlib.sha256(repr(content).encode()).hexdigest()
+
+
+def _settings(module: nn.Module) -> str:
+    drops = isinstance(module, nn.modules.dropout._DropoutNd | DropPath)
+    return "" if drops else module.extra_repr()
 
 
 def recall(facts: Mapping[str, Any]) -> Timings | None:

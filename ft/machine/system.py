@@ -3,6 +3,7 @@
 import math
 import os
 import platform
+from functools import cache
 from importlib.util import find_spec
 
 import torch
@@ -14,6 +15,12 @@ def processors() -> int:
     """Processors that this process may use: by affinity, and by the quota of its container."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(count, math.ceil(min(quota(), count))))
+
+
+@cache
+def compute_threads() -> int:
+    """Threads that torch may compute with: as many as it had before a run of this process chose fewer for itself."""
+    return min(processors(), torch.get_num_threads())
 
 
 def quota(file: str = "/sys/fs/cgroup/cpu.max") -> float:

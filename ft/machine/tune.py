@@ -16,7 +16,7 @@ from ft.machine.choice import Choice
 from ft.machine.decide import Variant, batch_that_fits, earns_its_compilation, fastest, processes
 from ft.machine.memory import fingerprint, machine_facts, recall, remember
 from ft.machine.race import measure, timed_batch
-from ft.machine.system import Others, free_memory, has_compiler, processors
+from ft.machine.system import Others, compute_threads, free_memory, has_compiler, processors
 from ft.machine.timings import Measured, Timings, seconds
 
 
@@ -75,7 +75,7 @@ def autotune(
         wishes: What the user has said.
         measuring: Takes the place of the probe in tests.
     """
-    available = min(processors(), torch.get_num_threads())
+    available = compute_threads()
     facts = machine_facts(device, available) | {
         "model": fingerprint(model),
         "input": [spec.channels, spec.height, spec.width],

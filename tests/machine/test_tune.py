@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
+from timm.layers import DropPath
+from torch import nn
 
 from ft.cache.folder import cache_dir
 from ft.input_spec import InputSpec
-from ft.machine import memory
+from ft.machine import memory, system
 from ft.machine.decide import Variant
 from ft.machine.timings import Measured, Timings
 from ft.machine.tune import Job, Wishes, autotune, decide
@@ -143,6 +145,27 @@ def test_other_weights_are_the_same_model_and_another_shape_is_not(model):
     assert measuring.times == 2
     autotune(model, replace(SPEC, height=64), device=torch.device("cpu"), job=JOB, measuring=measuring)
     assert measuring.times == 3
+
+
+def test_the_runs_of_a_sweep_over_dropout_are_one_model(model):
+    measuring = Counted()
+    for rate in (0.0, 0.3):
+        tune(nn.Sequential(model, nn.Dropout(rate), DropPath(rate)), measuring)
+    assert measuring.times == 1
+
+
+def test_a_run_before_in_the_same_process_leaves_all_threads_to_the_next(model, monkeypatch):
+    monkeypatch.setattr(system, "processors", lambda: 2)
+    system.compute_threads.cache_clear()
+    measuring, threads = Counted(), torch.get_num_threads()
+    try:
+        for count in (2, 1):  # what the first run has chosen is fewer
+            torch.set_num_threads(count)
+            tune(model, measuring)
+    finally:
+        torch.set_num_threads(threads)
+        system.compute_threads.cache_clear()
+    assert measuring.times == 1
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", "half", "number", "other", "kind"])
