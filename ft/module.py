@@ -352,7 +352,7 @@ class FineTuner(LightningModule):
         self.eval()
         with self.trainer.precision_plugin.forward_context():
             for read in loader:
-                batch = self._prepare(read)
+                batch = self._prepare(read, "val")
                 if len(batch.index):
                     logits = self.logits(batch)
                     loss.update(self.task.loss(logits, batch.targets), len(batch.index))
@@ -394,6 +394,6 @@ class FineTuner(LightningModule):
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=1)
         return loss
 
-    def _prepare(self, batch: Batch) -> Batch:
-        self.bad_images.record("train", batch.failures)
+    def _prepare(self, batch: Batch, split: str = "train") -> Batch:
+        self.bad_images.record(split, batch.failures)
         return self.on_after_batch_transfer(self.trainer.strategy.batch_to_device(batch, self.device), 0)

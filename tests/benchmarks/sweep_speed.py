@@ -31,9 +31,9 @@ sets it up: 10 random trials first and one parameter at a time there, 8 and all 
                     The row says what a user who names no recipe gets for the same question in the same 3 epochs; in so
                     few it opens 3/8 of the backbone, so "full depth" it is not.
 
-In ``ours`` hopeless trials end inside their first epoch, because there is one validation more, after a fifth of it.
-Validating does not change the training (the values at the end of each epoch are the same to the last digit), but it
-offers more checkpoints to choose the best from. A random head starts at chance and a one-cycle schedule starts slowly:
+In ``ours`` hopeless trials end inside their first epoch, because they are looked at after a fifth of it, on 200
+validation images. The look does not change the training (the values at the end of each epoch are the same to the last
+digit) and chooses no checkpoint. A random head starts at chance and a one-cycle schedule starts slowly:
 after a fifth of an epoch such a trial says more about how soon it learns than about how far it will come. ``--head
 solved``, for another OUT, gives every column at full depth the best linear head to start from (Kumar et al. 2022,
 https://arxiv.org/abs/2202.10054): again the same task. ``--pruning`` takes other words than PRUNING; both are in every

@@ -186,19 +186,22 @@ def test_the_step_of_a_validation_is_its_place_in_the_epoch(url: str, every: int
 
 
 def test_a_first_look_comes_inside_the_first_epoch_and_nowhere_else(tmp_path: Path, url: str):
-    # 16 images make 4 batches: the run is validated after the first, and at the ends of epochs.
+    # 16 images make 4 batches: the run is looked at after the first, and validated at the ends of epochs.
     words = ("data.batch_size=4",)
     pruner = {"name": "median", "warmup": 0, "first_look": 0.25, "seeds": 1}
     sweep = Sweep(url, value=-1.0)
     run, pruning = train(sweep.told(pruner=pruner), tmp_path / "calm", words=words)
     assert not pruning.pruned
     assert sorted(sweep.reports()) == [1, *range(4, 4 * EPOCHS + 1, 4)]
+    assert len(run.module.watched) == EPOCHS, "the look is for the pruner alone"
     hopeless = Sweep(url, value=2.0)
     run, pruning = train(hopeless.told(pruner=pruner), tmp_path / "run", words=words)
     assert pruning.pruned
     assert sorted(hopeless.reports()) == [1]
     assert run.trainer.global_step == 1
-    assert run.folder.best.is_dir()
+    assert run.module.watched == []
+    assert not run.folder.best.is_dir()
+    assert pruning.value == hopeless.reports()[1]
 
 
 def test_a_first_look_does_not_change_the_training(tmp_path: Path, url: str):

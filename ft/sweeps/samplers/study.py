@@ -40,7 +40,7 @@ class Study:
         sampler: ``random``, ``tpe``, ``gp``, ``cmaes`` or ``nsga2``.
         pruner: ``none``, ``median``, ``asha`` or ``hyperband``.
         pruner_warmup: Validations of a run before it may be pruned.
-        first_look: Share of the first epoch after which a run is validated for the first time; ``None``: its end.
+        first_look: Share of the first epoch after which a run is looked at for the first time; ``None``: its end.
         metrics: Name to ``max`` or ``min``.
         trials: How many in all; ``None``: 20.
         seed: Of all draws.
