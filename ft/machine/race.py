@@ -15,7 +15,7 @@ from ft.machine.probe import Probe, Run, untouched
 from ft.machine.system import Others, is_out_of_memory
 from ft.machine.timings import Measured, Timings, seconds
 
-BUDGET_SECONDS = 8.0  # no further way is begun then
+BUDGET_SECONDS = 8.0  # no further way is begun then, but for all threads
 # Enough on a CPU, whose fp32 kernels for fewer are slower (tf_efficientnet_lite0, forward: 88 images/s in batches of 8,
 # 131 in batches of 16); a GPU is only busy with the real batch.
 CPU_BATCH = 16
@@ -170,14 +170,24 @@ def _by_threads(
     counts: Sequence[int],
     late: Callable[[], bool],
 ) -> dict[int, float]:
-    """Seconds an image of the best variant, by number of threads; a GPU's do not depend on it."""
+    """Seconds an image of the best variant, by number of threads; a GPU's do not depend on it.
+
+    Args:
+        probe: Runs the model.
+        mode: ``frozen`` or ``train``.
+        found: What was measured on ``shared`` threads.
+        shared: Half of all.
+        counts: To be measured too; none where others would disturb it.
+        late: Whether only the most is still to be tried.
+    """
     if not found:
         return {}
     best = fastest(seconds(found))
     times = {shared: found[best].seconds}
     run = probe.frozen if mode == "frozen" else probe.train
     for count in reversed(counts) if probe.device.type == "cpu" else ():
-        if count != shared and not late():
+        # All of them are tried whatever the time: a run that is left half of its processors takes twice as long.
+        if count != shared and (count == max(counts) or not late()):
             torch.set_num_threads(count)
             # Fewer threads may take as many times as long; more must not.
             limit = min(times.values()) * max(1.0, shared / count)

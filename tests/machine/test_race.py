@@ -121,6 +121,14 @@ def test_when_the_time_is_over_only_the_first_way_is_measured():
     assert set(timings.frozen) == set(timings.train) == {FP32}
 
 
+def test_all_threads_are_tried_whatever_the_time(monkeypatch):
+    monkeypatch.setattr("ft.machine.race.Others.were_busy", lambda self: False)
+    ticks, nows = itertools.count(step=100), itertools.count()
+    monkeypatch.setattr(Probe, "now", lambda probe: next(nows) / 100)
+    timings = run_measure(Odd(lambda model, images: None), clock=lambda: float(next(ticks)), available=4)
+    assert set(timings.frozen_threads) == set(timings.train_threads) == {2, 4}, "1 would be another way still"
+
+
 def test_kept_activations_are_counted_without_the_weights():
     model = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 32 * 32, 2))
     timings = run_measure(model, precisions={"frozen": ("fp32",), "train": ("fp32",)})
