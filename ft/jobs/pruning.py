@@ -24,6 +24,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import Trial
 
 from ft.errors import UserError, did_you_mean
+from ft.job_folder import HALVING
 from ft.jobs.pruners import make_pruner
 from ft.trial_storage import open_storage
 
@@ -120,15 +121,19 @@ class Pruning(Callback):
         since = first + 1 if pruner["first_look"] else first
         earlier = [value for at, value in known.intermediate_values.items() if since < at < step]
         best = best_so_far(float(values[metric]), before=self.before, earlier=earlier, mode=self.trial["mode"])
-        granted = validated <= pruner["warmup"]
+        # Whoever is a finalist is run once more: halving ends all of them at their first look.
+        halved, granted = pruner["name"] == HALVING, validated <= pruner["warmup"]
         if math.isnan(best):
-            return not granted  # Optuna could not rank it among numbers, and there is nothing to wait for.
+            # Optuna could not rank it among numbers, and there is nothing to wait for.
+            return halved or not granted
         self.value = best
-        steps = pruner["seeds"] * trainer.max_epochs * in_epoch
-        self._study.pruner = make_pruner(pruner["name"], warmup=pruner["warmup"], steps=steps)
         told = Trial(self._study, known._trial_id)
         if step not in known.intermediate_values:
             told.report(best, step)
+        if halved:
+            return place < in_epoch
+        steps = pruner["seeds"] * trainer.max_epochs * in_epoch
+        self._study.pruner = make_pruner(pruner["name"], warmup=pruner["warmup"], steps=steps)
         return not granted and told.should_prune()
 
 

@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ft.duration import seconds_of
 from ft.errors import UserError, one_of, require, require_extra
+from ft.job_folder import HALVING
 from ft.plain_files import is_plain_name
 from ft.rules.check import check_values
 from ft.sweeps.compose import Composer
@@ -173,10 +174,12 @@ def _check(settings: Mapping[str, Any]) -> None:
     require(named, "sweep.name", "must be the name of one folder, of letters, digits, - and _", settings["name"])
     # Both stand beside the sweeps already: the newest, and the winners as experiments.
     require(settings["name"] not in ("last", "experiment"), "sweep.name", "must be another name", settings["name"])
-    for key, least in (("seeds", 1), ("parallel", 1), ("retries", 0), ("pruner_warmup", 0)):
+    for key, least in (("seeds", 1), ("parallel", 1), ("retries", 0), ("pruner_warmup", 0), ("finalists", 1)):
         value = settings[key]
         whole = isinstance(value, int) and not isinstance(value, bool)
         require(whole and value >= least, f"sweep.{key}", f"must be a whole number of at least {least}", value)
+    if settings["pruner"] == HALVING and settings["first_look"] is None:
+        raise UserError(f"sweep.pruner={HALVING} compares runs at their first look: set sweep.first_look=0.2.")
     look = settings["first_look"]
     fits = look is None or (isinstance(look, int | float) and not isinstance(look, bool) and 0 < look <= 0.5)
     require(fits, "sweep.first_look", "must be a share of an epoch, above 0 and at most 0.5, or null", look)

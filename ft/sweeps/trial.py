@@ -47,6 +47,7 @@ class Trial:
         params: Config keys and their values.
         told: What a run needs to reach the study, for pruning; empty without.
         runs: One a seed, in order.
+        looked: Runs of a finalist that ended at their first look.
         interrupted: It was, by Ctrl-C.
     """
 
@@ -54,11 +55,16 @@ class Trial:
     params: Mapping[str, Any]
     told: Mapping[str, Any] = field(default_factory=dict)
     runs: list[SeedRun] = field(default_factory=list)
+    looked: Sequence[SeedRun] = ()
     interrupted: bool = False
 
     def results(self) -> list[Result]:
         """Of the runs that have ended."""
-        return [result for run in self.runs if (result := run.folder.result()) is not None]
+        return _results(self.runs)
+
+    def go_on(self, runs: list[SeedRun]) -> None:
+        """Becomes a finalist: what it is worth now follows from runs that go to their end."""
+        self.looked, self.runs, self.told, self.interrupted = self.runs, runs, {}, False
 
     @property
     def state(self) -> str:
@@ -94,5 +100,9 @@ class Trial:
             "value": self.value,
             "metrics": self.metrics(),
             "jobs": [run.row() for run in self.runs],
-            "seconds": round(sum(result.seconds for result in self.results()), 2),
+            "seconds": round(sum(result.seconds for result in _results([*self.looked, *self.runs])), 2),
         }
+
+
+def _results(runs: Sequence[SeedRun]) -> list[Result]:
+    return [result for run in runs if (result := run.folder.result()) is not None]

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from ft.errors import UserError, did_you_mean
-from ft.job_folder import FINISHED, Job, JobFolder, key_of
+from ft.job_folder import FINISHED, HALVING, PRUNED, Job, JobFolder, key_of
 from ft.sweeps.running.deadline import Deadline
 from ft.sweeps.running.shared_phases import Fork, plan
 from ft.sweeps.running.together import groups
@@ -19,6 +19,9 @@ from ft.sweeps.samplers.proposals import Proposal, Proposals
 from ft.sweeps.space.space import as_overrides
 from ft.sweeps.trial import RUNNING, SeedRun, Trial
 from ft.sweeps.work import Rows, Work
+
+# What a finalist's job is told beside its config: it is another one than that of its first look.
+FINAL = {"final": True}
 
 
 class Trials:
@@ -55,14 +58,19 @@ class Trials:
                 break
             batch = [self._begin(proposal) for proposal in asked]
             self.trials += batch
-            try:
-                self._run(batch, proposals)
-            finally:
-                for trial in batch:
-                    # Where it has not ended: by Ctrl-C, or because time is over.
-                    trial.interrupted = True
-                self._tell()
+            self._attempt(batch, proposals)
+        if self.request.settings["pruner"] == HALVING:
+            self._attempt(self._finalists(), proposals)
         return self.rows()
+
+    def _attempt(self, batch: Sequence[Trial], proposals: Proposals) -> None:
+        try:
+            self._run(batch, proposals)
+        finally:
+            for trial in batch:
+                # Where it has not ended: by Ctrl-C, or because time is over.
+                trial.interrupted = True
+            self._tell()
 
     def rows(self) -> Rows:
         """Of ``trials.json``, by number."""
@@ -78,14 +86,31 @@ class Trials:
             words = [*self.request.fixed, *as_overrides(proposal.params)]
             if "seed" not in proposal.params:
                 words.append(f"seed={self.request.seed + at}")
-            config = self.work.composer.plain(words)
-            folder = self.folder.job(key_of(config))
-            run = self.folder.run(proposal.number, folder.path.name)
-            if (folder.path / "job.json").is_file():
-                run = Path(folder.job().run)  # of an earlier call, or of another trial with the same values
-                self.launch.reopen(folder)
-            runs.append(SeedRun(config["seed"], config, words, folder, str(run.relative_to(self.folder.path))))
+            runs.append(self._seed_run(proposal.number, self.work.composer.plain(words), words))
         return Trial(proposal.number, proposal.params, proposal.trial, runs)
+
+    def _seed_run(
+        self, number: int, config: Mapping[str, Any], words: Sequence[str], settings: Mapping[str, Any] | None = None
+    ) -> SeedRun:
+        folder = self.folder.job(key_of(config, settings))
+        run = self.folder.run(number, folder.path.name)
+        if (folder.path / "job.json").is_file():
+            run = Path(folder.job().run)  # of an earlier call, or of another trial with the same values
+            self.launch.reopen(folder)
+        return SeedRun(config["seed"], config, words, folder, str(run.relative_to(self.folder.path)))
+
+    def _finalists(self) -> list[Trial]:
+        """The best of the trials that were only looked at, and those that an earlier call has run to their end."""
+        sign = -1 if self.request.mode == "max" else 1
+        looked = [(trial.value, trial) for trial in self.trials if trial.state == PRUNED and trial.value is not None]
+        ranked = sorted(looked, key=lambda pair: (sign * pair[0], pair[1].number))
+        chosen = []
+        for place, (_, trial) in enumerate(ranked):
+            runs = [self._seed_run(trial.number, run.config, run.overrides, FINAL) for run in trial.runs]
+            if place < self.request.settings["finalists"] or any(run.folder.result() for run in runs):
+                trial.go_on(runs)
+                chosen.append(trial)
+        return chosen
 
     def _run(self, batch: Sequence[Trial], proposals: Proposals) -> None:
         told: set[int] = set()
@@ -155,7 +180,7 @@ class Trials:
         told = dict(trial.told)
         if told:
             told["before"] = [run.folder.result().value for run in trial.runs[:at]]  # pyright: ignore[reportOptionalMemberAccess] -- they have ended
-        settings: dict[str, Any] = {}
+        settings: dict[str, Any] = dict(FINAL) if trial.looked else {}
         if run.key in self._kept:
             settings["keep_phases"] = sorted(set(self._kept[run.key]))
         if run.key in self._forks:

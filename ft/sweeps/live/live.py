@@ -43,7 +43,7 @@ class Live:
         self.rows: Sequence[Row] = ()
         self._started = time.monotonic()
         self._before: int | None = None
-        self._told: set[int] = set()
+        self._told: set[tuple[int, str]] = set()
         self._reasons: Counter[str] = Counter()
         self._best: float | None = None
         self._table: RichLive | None = None
@@ -70,8 +70,9 @@ class Live:
             self._before = len(ended)
         if self._table is None:
             for row in ended:
-                if row["number"] not in self._told:
-                    self._told.add(row["number"])
+                # A finalist ends twice.
+                if (row["number"], row["state"]) not in self._told:
+                    self._told.add((row["number"], row["state"]))
                     self._print(self._line(row))
 
     def close(self) -> None:
