@@ -14,10 +14,10 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 ROOT = Path(__file__).parent.parent
 
@@ -102,13 +102,18 @@ def train(words: Sequence[str], output: str) -> None:
 def begin(words: Sequence[str], output: str, environment: Mapping[str, str]) -> int:
     """A command in a child of its own."""
     child = os.fork()
-    if child:
-        os.setpgid(child, child)  # here too: the signal may be sent before the child has come so far
-        return child
-    os.environ.update(environment)
+    if not child:
+        os.environ.update(environment)
+        leave_after(train, words, output)
+    os.setpgid(child, child)  # here too: the signal may be sent before the child has come so far
+    return child
+
+
+def leave_after(command: Callable[..., None], *arguments: Any) -> NoReturn:
+    """Ends a forked child with the exit code that a process of its own would have had."""
     code = 0
     try:
-        train(words, output)
+        command(*arguments)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from tests.file_changes import before_changes
+from tests.killable import leave_after
 
 
 def count_changes(below: str, *, kill_at: int | None) -> list[int]:
@@ -62,18 +63,7 @@ def main() -> None:
         asked = json.loads(line)
         child = os.fork()
         if child == 0:
-            code = 0
-            try:
-                sweep(asked["words"], Path(asked["folder"]), asked["kill_at"])
-            except SystemExit as error:
-                code = error.code if isinstance(error.code, int) else 1
-            except BaseException:
-                import traceback
-
-                traceback.print_exc()
-                code = 1
-            sys.stdout.flush()
-            os._exit(code)
+            leave_after(sweep, asked["words"], Path(asked["folder"]), asked["kill_at"])
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 

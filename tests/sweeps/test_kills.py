@@ -129,13 +129,13 @@ def test_a_sweep_killed_five_times_ends_as_one_left_alone(sweeps, tmp_path, word
     assert best[0] == best[1]
 
 
-@pytest.mark.full
-def test_a_sweep_killed_before_any_change_of_its_files_goes_on(sweeps, tmp_path):
-    """Not at random: before each of them in turn."""
+@pytest.mark.parametrize("every", [pytest.param(4, marks=pytest.mark.full), pytest.param(1, marks=pytest.mark.soak)])
+def test_a_sweep_killed_before_any_change_of_its_files_goes_on(sweeps, tmp_path, every):
+    """Not at random: before each of them in turn, or before every fourth."""
     words = ("optimizer=adam,sgd", "sweep.trials=1", "trainer.max_epochs=1", "test=false")
     calm = tmp_path / "calm"
     assert sweeps.run(calm, words) == 0
-    for moment in range(1, int((calm / "changes.txt").read_text()) + 1):
+    for moment in range(1, int((calm / "changes.txt").read_text()) + 1, every):
         hurt = tmp_path / f"hurt_{moment}"
         assert sweeps.run(hurt, words, kill_at=moment) == -signal.SIGKILL
         assert sweeps.run(hurt, words) == 0, (moment, (hurt / "output.txt").read_text())
