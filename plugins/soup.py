@@ -18,6 +18,7 @@ from torch import Tensor
 from ft import FineTuner, Plugin
 from ft.checkpoint.greedy import greedy, mean_weights
 from ft.checkpoint.keep import KeepCheckpoints
+from ft.checkpoint.manifest import describe
 from ft.data.module import DataModule
 from ft.errors import require
 
@@ -40,6 +41,7 @@ class Soup(Plugin):
         require(keep >= 1, "plugins.soup.keep", "must be at least 1", keep)
         self.keep = keep
         self.values: dict[int, float] = {}
+        self.written: dict[int, dict[str, Any]] = {}
         self.sign = 1.0
         self.data: DataModule | None = None
 
@@ -56,6 +58,7 @@ class Soup(Plugin):
         self._write(trainer, trainer.current_epoch, pl_module.model.state_dict())
         for epoch in self._best_first()[self.keep :]:
             del self.values[epoch]
+            self.written.pop(epoch, None)
             if trainer.is_global_zero:
                 self._file(trainer, epoch).unlink(missing_ok=True)
 
@@ -64,7 +67,9 @@ class Soup(Plugin):
             return
         trainer.strategy.barrier()
         trained = {name: value.detach().clone() for name, value in pl_module.model.state_dict().items()}
-        candidates = self._best_first()
+        candidates = trainer.strategy.broadcast(self._sound(trainer))
+        if len(candidates) < 2:
+            return
         states = {epoch: load_file(self._file(trainer, epoch)) for epoch in candidates}
         scores: dict[tuple[int, ...], dict[str, float]] = {}
 
@@ -87,19 +92,32 @@ class Soup(Plugin):
         pl_module.model.load_state_dict(trained)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"values": self.values}
+        return {"values": self.values, "written": self.written}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.values = dict(state_dict["values"])
+        self.written = dict(state_dict.get("written", {}))  # checkpoints of before it was kept have none
 
     def _best_first(self) -> list[int]:
         return sorted(self.values, key=lambda epoch: (-self.sign * self.values[epoch], -epoch))
+
+    def _sound(self, trainer: Trainer) -> list[int]:
+        """The candidates, best first, whose files are what was written; the others are named."""
+        sound = []
+        for epoch in self._best_first():
+            file, wanted = self._file(trainer, epoch), self.written.get(epoch)
+            if file.is_file() and wanted in (None, describe(file)):
+                sound.append(epoch)
+            elif trainer.is_global_zero:
+                print(f"{self.name}: {file} is damaged or missing, and epoch {epoch + 1} is left out")
+        return sound
 
     def _write(self, trainer: Trainer, epoch: int, state: Mapping[str, Tensor]) -> None:
         if trainer.is_global_zero:
             file = self._file(trainer, epoch)
             file.parent.mkdir(exist_ok=True)
             save_file({name: value.detach().contiguous() for name, value in state.items()}, file)
+            self.written[epoch] = describe(file)
 
     def _file(self, trainer: Trainer, epoch: int) -> Path:
         # Under torchrun every process has made up its own folder; the first one's is the run's.

@@ -73,3 +73,20 @@ def test_a_finished_run_that_is_resumed_still_knows_its_soup(runs):
 def test_only_validated_epochs_are_candidates(runs):
     run = runs.train(*ON, "trainer.check_val_every_n_epoch=2")
     assert set(run.module.plugins[0].values) == {1, 3}
+
+
+@pytest.mark.parametrize("damage", ["flipped", "missing"])
+def test_a_damaged_epoch_is_left_out_and_named(runs, capsys, damage):
+    run = runs.train(*ON, "optimizer.lr=1e-9", "optimizer.weight_decay=0")
+    (soup,), trainer = run.module.plugins, run.trainer
+    first, *others = candidates = soup._sound(trainer)
+    assert len(candidates) == 3
+    file = run.folder.path / "soup" / f"epoch_{first}.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.unlink()
+    if damage == "flipped":
+        file.write_bytes(content)
+    capsys.readouterr()
+    assert soup._sound(trainer) == others
+    assert f"{file} is damaged or missing" in capsys.readouterr().out
