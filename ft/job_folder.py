@@ -23,8 +23,6 @@ from ft.run_folder import write_whole
 
 # What can come of a job.
 FINISHED, PRUNED, FAILED = "finished", "pruned", "failed"
-# Of sweep.pruner: every job ends at its first look, and the sweep asks for the best ones again.
-HALVING = "halving"
 
 # What changes nothing of what a run computes.
 NOT_OF_A_JOB = ("runs_dir", "resume", "autoresume", "report", "sweep", "launcher", "logger")

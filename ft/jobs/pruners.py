@@ -3,8 +3,6 @@
 median      below the median of the finished trials at the same validation. Vizier, doi:10.1145/3097983.3098043
 asha        not among the best quarter of those that came as far, at steps 1, 4, 16, ... arXiv:1810.05934
 hyperband   several such ladders, some of which begin to judge later. arXiv:1603.06560
-halving     all runs are looked at first, then the best of all go to their end (``ft.sweeps.trials``): one rung of
-            successive halving, which unlike asha needs no luck in the order. arXiv:1502.07943
 """
 
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, SuccessiveHalvingPruner

@@ -43,10 +43,7 @@ def run(folder: JobFolder, config: DictConfig, *, started: float) -> None:
         return
     if value is not None and math.isnan(value):
         raise NotANumber(f"{training.module.task.metric} is not a number.")
-    status = FINISHED
-    if pruning is not None and pruning.pruned:
-        status = PRUNED
-        value = pruning.value if value is None else value  # one that ended at its first look has no best checkpoint
+    status = PRUNED if pruning is not None and pruning.pruned else FINISHED
     summary = json.loads(place.summary.read_text(encoding="utf-8"))
     seconds = round(time.monotonic() - started, 2)
     folder.answer(

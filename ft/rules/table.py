@@ -90,7 +90,7 @@ TRAIN = {
     "trainer.profiler": Rule(Literal["simple", "advanced", "pytorch", "xla"] | None),
     "sweep.method": Rule(Literal["trials", "backbones"]),
     "sweep.sampler": Rule(Literal["grid", "random", "tpe", "gp", "cmaes", "nsga2"]),
-    "sweep.pruner": Rule(Literal["none", "median", "asha", "hyperband", "halving"]),
+    "sweep.pruner": Rule(Literal["none", "median", "asha", "hyperband"]),
     "sweep.soup": Rule(Literal["none", "greedy"]),
 }  # fmt: skip
 

@@ -11,7 +11,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ft.duration import seconds_of
 from ft.errors import UserError, one_of, require, require_extra
-from ft.job_folder import HALVING
 from ft.plain_files import is_plain_name
 from ft.rules.check import check_values
 from ft.sweeps.compose import Composer
@@ -21,7 +20,10 @@ from ft.sweeps.space.space import Space, as_overrides, read_space
 
 METHODS = ("trials", "backbones")
 # Of a sweep, what may change when it goes on; what is searched is told apart from it.
-MAY_CHANGE = ("name", "trials", "budget", "storage", "parallel", "retries", "isolate", "share", "soup", "report", "job")
+MAY_CHANGE = (
+    "name", "trials", "finalists", "budget", "storage", "parallel", "retries", "isolate", "share", "soup", "report",
+    "job",
+)  # fmt: skip
 TOLD_APART = ("space", "overrides", "metrics")
 # Of the sweep itself, never of a run.
 OWN = ("sweep", "launcher", "resume", "runs_dir")
@@ -109,6 +111,7 @@ def read_request(arguments: Sequence[str], composer: Composer) -> Request:
     fixed = [each.input_line or "" for each in parsed if _key(each) not in OWN]
     config = composer.plain([*fixed, *own])
     check_values(config, composer.config_name)
+    _check_screen(settings["screen"], fixed, space, composer)
     if settings["seeds"] > 1 and any(parameter.key == "seed" for parameter in space.parameters):
         raise UserError("seed is searched already: leave out sweep.seeds, or seed=...")
     if settings["method"] == "trials":
@@ -178,11 +181,6 @@ def _check(settings: Mapping[str, Any]) -> None:
         value = settings[key]
         whole = isinstance(value, int) and not isinstance(value, bool)
         require(whole and value >= least, f"sweep.{key}", f"must be a whole number of at least {least}", value)
-    if settings["pruner"] == HALVING and settings["first_look"] is None:
-        raise UserError(f"sweep.pruner={HALVING} compares runs at their first look: set sweep.first_look=0.2.")
-    look = settings["first_look"]
-    fits = look is None or (isinstance(look, int | float) and not isinstance(look, bool) and 0 < look <= 0.5)
-    require(fits, "sweep.first_look", "must be a share of an epoch, above 0 and at most 0.5, or null", look)
     trials = settings["trials"]
     fits = trials is None or (isinstance(trials, int) and not isinstance(trials, bool) and trials >= 1)
     require(fits, "sweep.trials", "must be a whole number of at least 1, or null", trials)
@@ -193,6 +191,16 @@ def _check(settings: Mapping[str, Any]) -> None:
     seconds_of(settings["budget"], "sweep.budget")
     if settings["sampler"] != "grid" and settings["method"] == "trials":
         require_extra("optuna", "sweep", f"sweep.sampler={settings['sampler']}")
+
+
+def _check_screen(screen: Any, fixed: Sequence[str], space: Space, composer: Composer) -> None:
+    """Composes a run that is screened: what cannot be is found before the first."""
+    if screen is None:
+        return
+    require(isinstance(screen, dict), "sweep.screen", "must be {key: value, ...}, or null", screen)
+    if twice := sorted(screen.keys() & {parameter.key for parameter in space.parameters}):
+        raise UserError(f"sweep.screen sets {twice[0]}, which is searched: leave it out of one of them.")
+    check_values(composer.plain([*fixed, *as_overrides(screen)]), composer.config_name)
 
 
 def _try_each(space: Space, fixed: Sequence[str], composer: Composer) -> None:

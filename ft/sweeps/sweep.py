@@ -131,7 +131,6 @@ def _proposals(request: Request, folder: SweepFolder) -> Proposals:
         sampler=settings["sampler"],
         pruner=settings["pruner"],
         pruner_warmup=settings["pruner_warmup"],
-        first_look=settings["first_look"],
         metrics=request.metrics,
         trials=settings["trials"],
         seed=request.seed,

@@ -47,7 +47,8 @@ class Trial:
         params: Config keys and their values.
         told: What a run needs to reach the study, for pruning; empty without.
         runs: One a seed, in order.
-        looked: Runs of a finalist that ended at their first look.
+        screened: Its runs are cheaper than what was asked: they only tell whether it is worth those.
+        before: Runs that have told so of a finalist.
         interrupted: It was, by Ctrl-C.
     """
 
@@ -55,7 +56,8 @@ class Trial:
     params: Mapping[str, Any]
     told: Mapping[str, Any] = field(default_factory=dict)
     runs: list[SeedRun] = field(default_factory=list)
-    looked: Sequence[SeedRun] = ()
+    screened: bool = False
+    before: Sequence[SeedRun] = ()
     interrupted: bool = False
 
     def results(self) -> list[Result]:
@@ -63,12 +65,17 @@ class Trial:
         return _results(self.runs)
 
     def go_on(self, runs: list[SeedRun]) -> None:
-        """Becomes a finalist: what it is worth now follows from runs that go to their end."""
-        self.looked, self.runs, self.told, self.interrupted = self.runs, runs, {}, False
+        """Becomes a finalist, with the runs that were asked for."""
+        self.before, self.runs, self.told, self.screened, self.interrupted = self.runs, runs, {}, False, False
 
     @property
     def state(self) -> str:
-        """A run that fails or is pruned ends its trial."""
+        """What came of it; one that was only screened is as good as pruned, since its value is not comparable."""
+        return PRUNED if self.screened and self.outcome == FINISHED else self.outcome
+
+    @property
+    def outcome(self) -> str:
+        """What came of its runs; one that fails or is pruned ends the trial."""
         results = self.results()
         statuses = {result.status for result in results}
         if FAILED in statuses:
@@ -100,7 +107,7 @@ class Trial:
             "value": self.value,
             "metrics": self.metrics(),
             "jobs": [run.row() for run in self.runs],
-            "seconds": round(sum(result.seconds for result in _results([*self.looked, *self.runs])), 2),
+            "seconds": round(sum(result.seconds for result in _results([*self.before, *self.runs])), 2),
         }
 
 

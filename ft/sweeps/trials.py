@@ -1,6 +1,8 @@
 """Asks for trials, has them run, tells what came of them: the loop of every sweep but that of backbones.
 
 proposals -> trials -> one run a seed -> [computed together | begun from another's phases | alone] -> rows
+
+With ``sweep.screen`` the runs of all trials are cheap ones first, and the best trials are run once more as asked.
 """
 
 import time
@@ -11,7 +13,7 @@ from typing import Any
 import yaml
 
 from ft.errors import UserError, did_you_mean
-from ft.job_folder import FINISHED, HALVING, PRUNED, Job, JobFolder, key_of
+from ft.job_folder import FINISHED, Job, JobFolder, key_of
 from ft.sweeps.running.deadline import Deadline
 from ft.sweeps.running.shared_phases import Fork, plan
 from ft.sweeps.running.together import groups
@@ -19,9 +21,6 @@ from ft.sweeps.samplers.proposals import Proposal, Proposals
 from ft.sweeps.space.space import as_overrides
 from ft.sweeps.trial import RUNNING, SeedRun, Trial
 from ft.sweeps.work import Rows, Work
-
-# What a finalist's job is told beside its config: it is another one than that of its first look.
-FINAL = {"final": True}
 
 
 class Trials:
@@ -59,7 +58,7 @@ class Trials:
             batch = [self._begin(proposal) for proposal in asked]
             self.trials += batch
             self._attempt(batch, proposals)
-        if self.request.settings["pruner"] == HALVING:
+        if self.request.settings["screen"]:
             self._attempt(self._finalists(), proposals)
         return self.rows()
 
@@ -81,36 +80,42 @@ class Trials:
         return {run.key: run.config for trial in self.trials for run in trial.runs}
 
     def _begin(self, proposal: Proposal) -> Trial:
+        screen = self.request.settings["screen"] or {}
+        runs = self._runs(proposal.number, proposal.params, as_overrides(screen))
+        return Trial(proposal.number, proposal.params, proposal.trial, runs, screened=bool(screen))
+
+    def _runs(self, number: int, params: Mapping[str, Any], further: Sequence[str]) -> list[SeedRun]:
+        """One a seed, with further overrides."""
         runs = []
         for at in range(self.request.settings["seeds"]):
-            words = [*self.request.fixed, *as_overrides(proposal.params)]
-            if "seed" not in proposal.params:
+            words = [*self.request.fixed, *as_overrides(params), *further]
+            if "seed" not in params:
                 words.append(f"seed={self.request.seed + at}")
-            runs.append(self._seed_run(proposal.number, self.work.composer.plain(words), words))
-        return Trial(proposal.number, proposal.params, proposal.trial, runs)
-
-    def _seed_run(
-        self, number: int, config: Mapping[str, Any], words: Sequence[str], settings: Mapping[str, Any] | None = None
-    ) -> SeedRun:
-        folder = self.folder.job(key_of(config, settings))
-        run = self.folder.run(number, folder.path.name)
-        if (folder.path / "job.json").is_file():
-            run = Path(folder.job().run)  # of an earlier call, or of another trial with the same values
-            self.launch.reopen(folder)
-        return SeedRun(config["seed"], config, words, folder, str(run.relative_to(self.folder.path)))
+            config = self.work.composer.plain(words)
+            folder = self.folder.job(key_of(config))
+            run = self.folder.run(number, folder.path.name)
+            if (folder.path / "job.json").is_file():
+                run = Path(folder.job().run)  # of an earlier call, or of another trial with the same values
+                self.launch.reopen(folder)
+            runs.append(SeedRun(config["seed"], config, words, folder, str(run.relative_to(self.folder.path))))
+        return runs
 
     def _finalists(self) -> list[Trial]:
-        """The best of the trials that were only looked at, and those that an earlier call has run to their end."""
+        """The best of the trials that were screened, and those that were so in an earlier call."""
         sign = -1 if self.request.mode == "max" else 1
-        looked = [(trial.value, trial) for trial in self.trials if trial.state == PRUNED and trial.value is not None]
-        ranked = sorted(looked, key=lambda pair: (sign * pair[0], pair[1].number))
-        chosen = []
-        for place, (_, trial) in enumerate(ranked):
-            runs = [self._seed_run(trial.number, run.config, run.overrides, FINAL) for run in trial.runs]
-            if place < self.request.settings["finalists"] or any(run.folder.result() for run in runs):
-                trial.go_on(runs)
-                chosen.append(trial)
+        screened = [(sign * trial.value, trial) for trial in self.trials if trial.value is not None]
+        ranked = [trial for _, trial in sorted(screened, key=lambda pair: (pair[0], pair[1].number))]
+        best = [trial for trial in ranked if trial.outcome == FINISHED][: self.request.settings["finalists"]]
+        chosen = [trial for trial in ranked if trial in best or self._was_finalist(trial)]
+        for trial in chosen:
+            trial.go_on(self._runs(trial.number, trial.params, ()))
         return chosen
+
+    def _was_finalist(self, trial: Trial) -> bool:
+        """Whether it has run folders that it was not screened in."""
+        pattern = self.folder.run(trial.number, "*")
+        known = {Path(run.run).name for run in trial.runs}
+        return any(path.name not in known for path in pattern.parent.glob(pattern.name))
 
     def _run(self, batch: Sequence[Trial], proposals: Proposals) -> None:
         told: set[int] = set()
@@ -131,7 +136,7 @@ class Trials:
     def _tell_ended(self, batch: Sequence[Trial], proposals: Proposals, told: set[int]) -> None:
         for trial in batch:
             if trial.number not in told and trial.state != RUNNING:
-                proposals.tell(trial.number, trial.state, self._values(trial))
+                proposals.tell(trial.number, trial.outcome, self._values(trial))
                 told.add(trial.number)
 
     def _run_unit(self, unit: Sequence[tuple[Trial, SeedRun]], at: int) -> None:
@@ -180,7 +185,7 @@ class Trials:
         told = dict(trial.told)
         if told:
             told["before"] = [run.folder.result().value for run in trial.runs[:at]]  # pyright: ignore[reportOptionalMemberAccess] -- they have ended
-        settings: dict[str, Any] = dict(FINAL) if trial.looked else {}
+        settings: dict[str, Any] = {}
         if run.key in self._kept:
             settings["keep_phases"] = sorted(set(self._kept[run.key]))
         if run.key in self._forks:
@@ -204,7 +209,7 @@ class Trials:
         return folder
 
     def _values(self, trial: Trial) -> list[float]:
-        if trial.state != FINISHED:
+        if trial.outcome != FINISHED:
             return []
         metrics = trial.metrics()
         values = []

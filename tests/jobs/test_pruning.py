@@ -57,7 +57,7 @@ class Sweep:
         self.number = self.study.ask().number
 
     def told(self, *, warmup: int = 1, **others: Any) -> dict[str, Any]:
-        pruner = {"name": "median", "warmup": warmup, "first_look": None, "seeds": 1}
+        pruner = {"name": "median", "warmup": warmup, "seeds": 1}
         common = {"storage": self.url, "study": self.name, "number": self.number, "metric": "val/acc", "mode": "max"}
         return {**common, "pruner": pruner, **others}
 
@@ -72,7 +72,6 @@ def trainer(**others: Any) -> SimpleNamespace:
         "max_epochs": EPOCHS,
         "check_val_every_n_epoch": 1,
         "current_epoch": 0,
-        "val_check_interval": 1.0,
     }
     states = {"sanity_checking": False, "is_last_batch": True, "should_stop": False, "callback_metrics": {}}
     batches = {"num_training_batches": 8, "val_check_batch": 8, "fit_loop": SimpleNamespace(batch_idx=7)}
@@ -185,42 +184,6 @@ def test_the_step_of_a_validation_is_its_place_in_the_epoch(url: str, every: int
     assert sorted(sweep.reports()) == [step, in_epoch + step]
 
 
-def test_a_first_look_comes_inside_the_first_epoch_and_nowhere_else(tmp_path: Path, url: str):
-    # 16 images make 4 batches: the run is looked at after the first, and validated at the ends of epochs.
-    words = ("data.batch_size=4",)
-    pruner = {"name": "median", "warmup": 0, "first_look": 0.25, "seeds": 1}
-    sweep = Sweep(url, value=-1.0)
-    run, pruning = train(sweep.told(pruner=pruner), tmp_path / "calm", words=words)
-    assert not pruning.pruned
-    assert sorted(sweep.reports()) == [1, *range(4, 4 * EPOCHS + 1, 4)]
-    assert len(run.module.watched) == EPOCHS, "the look is for the pruner alone"
-    hopeless = Sweep(url, value=2.0)
-    run, pruning = train(hopeless.told(pruner=pruner), tmp_path / "run", words=words)
-    assert pruning.pruned
-    assert sorted(hopeless.reports()) == [1]
-    assert run.trainer.global_step == 1
-    assert run.module.watched == []
-    assert not run.folder.best.is_dir()
-    assert pruning.value == hopeless.reports()[1]
-
-
-def test_a_first_look_does_not_change_the_training(tmp_path: Path, url: str):
-    runs = []
-    for name, look in (("with", 0.25), ("without", None)):
-        pruner = {"name": "median", "warmup": 0, "first_look": look, "seeds": 1}
-        run, _ = train(Sweep(url, value=-1.0).told(pruner=pruner), tmp_path / name, words=("data.batch_size=4",))
-        runs.append(run)
-    assert accuracies(runs[0].folder.path) == accuracies(runs[1].folder.path)
-    for one, other in zip(runs[0].module.parameters(), runs[1].module.parameters(), strict=True):
-        assert one.equal(other)
-
-
-def test_a_first_look_beside_other_validations_inside_an_epoch_is_refused(url: str):
-    pruner = {"name": "median", "warmup": 0, "first_look": 0.2, "seeds": 1}
-    with pytest.raises(UserError, match=r"sweep.first_look needs one validation at the end of each epoch"):
-        Pruning(Sweep(url, value=0.0).told(pruner=pruner)).on_fit_start(trainer(val_check_interval=0.5), None)
-
-
 def test_a_run_that_ends_anyway_is_not_compared_in_the_middle_of_an_epoch(url: str):
     sweep = Sweep(url, value=0.9)
     pruning, lightning = Pruning(sweep.told(warmup=0)), trainer(should_stop=True, is_last_batch=False)
@@ -277,7 +240,7 @@ def test_without_a_last_epoch_there_is_nothing_to_compare(url: str):
 
 
 def test_a_process_that_is_not_the_first_obeys_without_a_study():
-    pruning = Pruning({"pruner": {"name": "median", "warmup": 0, "first_look": None, "seeds": 1}})
+    pruning = Pruning({"pruner": {"name": "median", "warmup": 0, "seeds": 1}})
     said: list[bool] = []
 
     def broadcast(mine: bool) -> bool:

@@ -61,7 +61,6 @@ def study(url: str, name: str, **others: Any) -> Study:
         "sampler": "random",
         "pruner": "none",
         "pruner_warmup": 1,
-        "first_look": None,
         "metrics": {"val/acc": "max"},
         "trials": TRIALS,
         "seed": 3,
@@ -257,7 +256,7 @@ def test_a_run_is_told_how_to_reach_its_trial_where_it_may_be_pruned(url: str):
         "number": 0,
         "metric": "val/mae",
         "mode": "min",
-        "pruner": {"name": "asha", "warmup": 2, "first_look": None, "seeds": 3},
+        "pruner": {"name": "asha", "warmup": 2, "seeds": 3},
     }
 
 

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from ft.errors import UserError, one_of
-from ft.job_folder import HALVING
 from ft.sweeps.space.parameters import CHOICE, Space
 
 GRID = "grid"
 SAMPLERS = (GRID, "random", "tpe", "gp", "cmaes", "nsga2")
-PRUNERS = ("none", "median", "asha", "hyperband", HALVING)
+PRUNERS = ("none", "median", "asha", "hyperband")
 
 
 def refuse_unsearchable(space: Space, *, sampler: str, pruner: str, metrics: Sequence[str]) -> None:

@@ -40,7 +40,6 @@ class Study:
         sampler: ``random``, ``tpe``, ``gp``, ``cmaes`` or ``nsga2``.
         pruner: ``none``, ``median``, ``asha`` or ``hyperband``.
         pruner_warmup: Validations of a run before it may be pruned.
-        first_look: Share of the first epoch after which a run is looked at for the first time; ``None``: its end.
         metrics: Name to ``max`` or ``min``.
         trials: How many in all; ``None``: 20.
         seed: Of all draws.
@@ -60,7 +59,6 @@ class Study:
         sampler: str,
         pruner: str,
         pruner_warmup: int,
-        first_look: float | None,
         metrics: Mapping[str, str],
         trials: int | None,
         seed: int,
@@ -80,7 +78,7 @@ class Study:
             "study": name,
             "metric": metric,
             "mode": mode,
-            "pruner": {"name": pruner, "warmup": pruner_warmup, "first_look": first_look, "seeds": seeds},
+            "pruner": {"name": pruner, "warmup": pruner_warmup, "seeds": seeds},
         } if pruner != "none" else {}  # fmt: skip
         known = self.study.get_trials(deepcopy=False)
         self._ended = [trial for trial in known if trial.state.is_finished()]
