@@ -71,6 +71,7 @@ def test_questions_are_answered_without_torch(arguments: list[str]):
     assert seconds < 5
 
 
+@pytest.mark.full
 def test_nothing_is_left_behind_by_a_mistake(tmp_path: Path):
     result = ft(f"runs_dir={tmp_path}/runs", "data=folder", f"data.root={tmp_path}/none", "trainer=smoke")
     assert result.returncode == 2

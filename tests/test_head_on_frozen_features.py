@@ -75,6 +75,7 @@ def test_features_are_computed_once(train):
     assert run.trainer.global_step == 3
 
 
+@pytest.mark.full
 def test_gradient_descent_goes_down(train):
     run, _ = train("gd", 30, "optimizer.lr=2e-3")
     losses = [row["train/loss"] for _, row in sorted(run.metrics.rows.items())]

@@ -119,6 +119,7 @@ def test_it_runs_and_its_example_is_found(fork):
     assert "_target_: plugins.example.Example" in shown.stdout
 
 
+@pytest.mark.full
 def test_the_tests_of_its_example_and_its_readme_pass(fork):
     files = ("plugins/test_example.py", "test_readme.py", "test_config.py")
     chosen = ("-k", "example or test_readme")

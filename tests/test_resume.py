@@ -17,7 +17,9 @@ from tests.conftest import Killed, StopIn, assert_equal_weights, weights_of
 OPTIONS = ("trainer.max_epochs=3", "model.head.drop_rate=0.3", "model.head.hidden=[16]", "schedule=cosine")
 
 
-@pytest.mark.parametrize("plugins", ["plugins=[]", "plugins=[dropout_tuning,lr_finder]"])
+@pytest.mark.parametrize(
+    "plugins", ["plugins=[]", pytest.param("plugins=[dropout_tuning,lr_finder]", marks=pytest.mark.full)]
+)
 def test_killed_right_after_a_checkpoint_it_knows_all_of_that_epoch(
     build_run, train_run, resume_run, monkeypatch, plugins
 ):

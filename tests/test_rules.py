@@ -73,6 +73,7 @@ def test_what_lightning_takes_is_what_the_table_takes():
     assert set(get_args(rules["trainer.precision"].kind)) == precisions
 
 
+@pytest.mark.full
 def test_every_key_of_the_table_is_one_of_its_verb():
     for verb, rules in TABLE.items():
         if verb == "train":

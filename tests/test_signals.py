@@ -186,6 +186,7 @@ def test_a_launcher_that_passes_sigterm_on_does_not_stop_the_run_at_once(stopped
     assert load(cut.folder.last)["global_step"] == 5
 
 
+@pytest.mark.full
 def test_a_second_sigterm_stops_at_once_and_keeps_the_last_epochs_checkpoint(stopped, monkeypatch):
     monkeypatch.setattr(interrupt, "ONE_REQUEST", 0.0)
     cut, ended = stopped(SignalIn("on_before_optimizer_step", times=2), *OPTIONS)

@@ -36,7 +36,11 @@ def step(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("model", choices("model"))
+# Every third in the fast tier.
+FAMILIES = [pytest.param(name, marks=[pytest.mark.full] if at % 3 else []) for at, name in enumerate(choices("model"))]
+
+
+@pytest.mark.parametrize("model", FAMILIES)
 def test_every_model_family_takes_a_step(step, model):
     run = step(
         f"model={model}", "model.weights=none", "data=synthetic", "data.num_images=8", "data.batch_size=4",

@@ -86,6 +86,7 @@ def test_split_before_the_head_is_exact(model):
     assert model.split("stem") is None
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("pool", ["avg", "max", "avgmax", "catavgmax"])
 def test_every_family_pools_in_every_way(pool):
     for file in FAMILIES:

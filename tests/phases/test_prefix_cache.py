@@ -93,7 +93,7 @@ def test_validation_on_stored_activations_is_validation_on_images(build_run, pre
     assert last["val/acc"] == whole["val/acc"]
 
 
-@pytest.mark.parametrize("batch", [None, 1])
+@pytest.mark.parametrize("batch", [pytest.param(None, marks=pytest.mark.full), 1])
 def test_an_interrupted_run_ends_where_the_whole_one_does(build_run, train_run, resume_run, pretrained, cold, batch):
     options = (*AUTO, pretrained, "model.head.drop_rate=0.2")
     whole = train_run(*options)

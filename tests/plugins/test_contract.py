@@ -32,7 +32,9 @@ SAMPLE = EVERY_OTHER_PAIR[:: max(1, len(EVERY_OTHER_PAIR) // 6)]
 
 
 @pytest.mark.parametrize("name", PLUGINS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture", [ARCHITECTURES[0], *(pytest.param(each, marks=pytest.mark.full) for each in ARCHITECTURES[1:])]
+)
 def test_it_trains(whole_run, name, architecture):
     run, diary = whole_run(*settings(name, architecture=architecture), architecture=architecture)
     assert [plugin.name for plugin in run.module.plugins] == [name]

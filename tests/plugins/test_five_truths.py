@@ -40,7 +40,7 @@ def test_1_nothing_is_frozen_when_ddp_wraps_the_model(runs):
     assert strategy._ddp_kwargs["find_unused_parameters"], "a flag of the constructor: it holds for the whole run"
 
 
-@pytest.mark.parametrize("batch", [None, 1])
+@pytest.mark.parametrize("batch", [pytest.param(None, marks=pytest.mark.full), 1])
 @pytest.mark.parametrize("epoch", [1, 2, 3])
 def test_2_what_is_open_after_resuming_is_what_would_have_been(runs, whole_run, epoch, batch):
     whole, written = whole_run(*GRADUAL)

@@ -30,13 +30,13 @@ def finalists_of(swept: Swept) -> set[tuple]:
 
 
 def test_the_best_of_all_are_run_as_asked_and_a_second_call_runs_nothing(sweep: Sweep, monkeypatch: pytest.MonkeyPatch):
-    swept = sweep(*WORDS, "sweep.trials=5")
+    swept = sweep(*WORDS, "sweep.trials=3", "sweep.finalists=1")
     assert swept.code == 0
     finalists, others = in_state(swept, "finished"), in_state(swept, "pruned")
-    assert (len(finalists), len(others)) == (2, 3)
+    assert (len(finalists), len(others)) == (1, 2)
     screened = values_told(swept)
     assert min(screened[row["number"]] for row in finalists) >= max(row["value"] for row in others)
-    assert swept.out.count("(pruned)") == 5, "each of them is told when it was screened"
+    assert swept.out.count("(pruned)") == 3, "each of them is told when it was screened"
     for row, size in [*((row, 32) for row in finalists), *((row, 16) for row in others)]:
         config = (swept.path / row["jobs"][0]["run"] / "config.yaml").read_text()
         assert f"img_size: {size}\n" in config
@@ -45,7 +45,7 @@ def test_the_best_of_all_are_run_as_asked_and_a_second_call_runs_nothing(sweep: 
         raise AssertionError("was run already")
 
     monkeypatch.setattr(job, "fit", never)
-    again = sweep(*WORDS, "sweep.trials=5")
+    again = sweep(*WORDS, "sweep.trials=3", "sweep.finalists=1")
     assert again.code == 0
     assert again.rows == swept.rows
 
