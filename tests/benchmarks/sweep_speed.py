@@ -33,7 +33,9 @@ sets it up: 10 random trials first and one parameter at a time there, 8 and all 
 
 In ``ours`` every trial is first run on smaller images (PRUNING below): the same steps and the same schedule, for a
 fraction of the time. The best three of the 24 are then run as asked, and only they count. Last, the average of their
-weights takes their place if it validates better; the bar is held without it, its value stands beside.
+weights takes their place if it validates better; the bar is held without it, its value stands beside. Two trials run
+side by side on one thread each: a step on small images is too short to gain from a second thread. The peer runs one
+after the other (``n_jobs=1``), each with all the threads that measuring found useful.
 
 Looking early does not do: a random head and a one-cycle schedule rank by how fast a rate learns. Pruned after a fifth
 of the first epoch, and after the first (ASHA), the best of 24 came to 0.8715, at a rate of 5.6e-3; of five trials
@@ -87,7 +89,10 @@ TRY_TASK = (
 )  # fmt: skip
 TRY_TRIALS = 6
 CACHES_OFF = ("cache=off", "data.decoded=off")
-PRUNING = ("sweep.screen={model.img_size:80}", "sweep.finalists=3", "sweep.soup=greedy")
+PRUNING = (
+    "launcher=joblib", "sweep.parallel=2", "sweep.screen={model.img_size:80,trainer.check_val_every_n_epoch:3}",
+    "sweep.finalists=3", "sweep.soup=greedy",
+)  # fmt: skip
 
 
 def command(asked: argparse.Namespace, column: str, seed: int, folder: Path) -> list[str]:

@@ -72,6 +72,7 @@ def test_only_runs_that_have_ended_well_and_left_their_weights(tmp_path):
         pytest.param(config("model", kwargs={"attn_drop_rate": 0.5}), True, id="drop_rate of the attention"),
         pytest.param(config("model", open="head"), True, id="open"),
         pytest.param(config("data", limit=100, batch_size=8), True, id="fewer training images"),
+        pytest.param(config("task", label_smoothing=0.1), True, id="label smoothing"),
         pytest.param(config("model", name="b"), False, id="name"),
         pytest.param(config("model", head={"hidden": [16], "drop_rate": 0.0}), False, id="hidden layers"),
         pytest.param(config("model", kwargs={"window_size": 7}), False, id="kwargs"),

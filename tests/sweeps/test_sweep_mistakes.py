@@ -46,6 +46,10 @@ BEFORE_ANY_RUN = {
         ["sweep.trials must be a whole number of at least 1, or null, got 0"],
     ),
     "no seeds": (["sweep.seeds=0", "seed=0,1"], ["sweep.seeds must be a whole number of at least 1, got 0"]),
+    "side by side in one process": (
+        ["sweep.parallel=2", "seed=0,1"],
+        ["sweep.parallel=2", "launcher=joblib", "sweep.isolate=true"],
+    ),
     "budget": (["sweep.budget=soon", "seed=0,1"], ["sweep.budget", "soon"]),
     "mode": (["sweep.metrics={val/acc: maximum}", "seed=0,1"], ["sweep.metrics.val/acc", "max"]),
     "empty range": (["seed=range(3,3)"], ["seed", "range(3,3)", "empty"]),

@@ -31,6 +31,9 @@ class Launch:
         isolate: Each job in a process of its own.
         parallel: Jobs at a time, where that is so.
         retries: Further attempts of a job that failed.
+
+    Raises:
+        UserError: Several jobs at a time, all of them in this process.
     """
 
     def __init__(
@@ -54,6 +57,11 @@ class Launch:
             hydra_context=context, task_function=task, config=config
         )
         self.launched = 0
+        if parallel > 1 and self._in_this_process:
+            raise UserError(
+                f"sweep.parallel={parallel}: with launcher=local runs come one after the other, in this process.\n"
+                "launcher=joblib, or sweep.isolate=true, runs them side by side."
+            )
 
     @property
     def at_a_time(self) -> int:

@@ -18,6 +18,8 @@ MOST_MEMBERS = 8
 OF_TRAINING = ("open", "head_init")
 # How the training images are drawn; what is validated on stays the same.
 OF_TRAINING_IMAGES = ("batch_size", "num_workers", "limit", "class_weights", "balanced", "decoded", "decoded_limit")
+# What the loss is asked for in training; the loss itself says what a logit means.
+OF_THE_LOSS = ("label_smoothing",)
 
 
 def choose_members(
@@ -59,7 +61,8 @@ def _identity(config: Mapping[str, Any]) -> list[Any]:
     """What has to be the same."""
     model = _without_drop_rates({key: value for key, value in config["model"].items() if key not in OF_TRAINING})
     data = {key: value for key, value in config["data"].items() if key not in OF_TRAINING_IMAGES}
-    return [model, data, config["task"]]
+    task = {key: value for key, value in config["task"].items() if key not in OF_THE_LOSS}
+    return [model, data, task]
 
 
 def _without_drop_rates(section: Mapping[str, Any]) -> dict[str, Any]:
