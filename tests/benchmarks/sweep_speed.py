@@ -8,7 +8,7 @@
 DATA holds ``flowers5/{train,val}/<class>/*.jpg`` and ``flowers5/train800.txt``; PYTHON has what
 ``peers/optuna_sweeper/requirements.txt`` lists. A cell is one column with one seed, one process, its clock from the
 start of the process to its end, with a cache folder of its own that is empty at first. Nothing else may run beside it.
-About 35 minutes for each of the peer's cells on 2 cores. A finished cell is written to OUT (JSON lines) at once; a
+About an hour for each of the peer's cells on 2 cores. A finished cell is written to OUT (JSON lines) at once; a
 second call goes on with what is missing. The peer cannot go on inside a cell: one that was killed is shown as what its
 finished trials extrapolate to (~), until it is measured again from the beginning.
 
@@ -17,8 +17,8 @@ What is compared, and why it is fair:
 The same task: ``python -m ft.train`` with the data, the backbone (tf_efficientnet_lite0), 3 epochs at full depth
 (``recipe=full``: every stage trains from the first step, there is nothing frozen to store), the same space, the same
 number of trials, the same seed of the sampler, the same test of what was found: the task's metric on all validation
-images, of the best checkpoint of the best trial that ran to its end. In every column a trial is in the process of the
-sweep, so that nobody pays the imports again, and none tests or writes a report. What a trial does alone, measuring
+images, of the best checkpoint of the best trial that ran to its end. In every column trials follow each other in one
+process (two in ``ours``), so that nobody pays the imports again, and none tests or writes a report. What a trial does alone, measuring
 precision, threads and workers included (``trainer.autotune``), is in every column as well: without it the peer would
 be slower, and not by its own fault. Both samplers are Optuna's TPE as each tool
 sets it up: 10 random trials first and one parameter at a time there, 8 and all parameters together here.
@@ -32,16 +32,15 @@ sets it up: 10 random trials first and one parameter at a time there, 8 and all 
                     few it opens 3/8 of the backbone, so "full depth" it is not.
 
 In ``ours`` every trial is first run on smaller images (PRUNING below): the same steps and the same schedule, for a
-fraction of the time. The best three of the 24 are then run as asked, and only they count. Last, the average of their
-weights takes their place if it validates better; the bar is held without it, its value stands beside. Two trials run
-side by side on one thread each: a step on small images is too short to gain from a second thread. The peer runs one
-after the other (``n_jobs=1``), each with all the threads that measuring found useful.
+fraction of the time. The best four of the 24 are then run as asked, and only they count. Last, the average of their
+weights takes their place if it validates better: the table shows the best trial and the average, each against the best
+trial of the peer. Two trials run side by side on one thread each: a step on small images is too short to gain from a
+second thread. The peer runs one after the other (``n_jobs=1``), each with all the threads that measuring found useful.
 
 Looking early does not do: a random head and a one-cycle schedule rank by how fast a rate learns. Pruned after a fifth
-of the first epoch, and after the first (ASHA), the best of 24 came to 0.8715, at a rate of 5.6e-3; of five trials
-of the peer's one had come to 0.924, at 1.3e-3. ``--head solved``, for another OUT, gives every column at full depth the
-best linear head to start from (Kumar et al. 2022, https://arxiv.org/abs/2202.10054): again the same task. ``--pruning``
-takes other words than PRUNING; both are in every row that is written.
+of the first epoch, and after the first (ASHA), the best of 24 came to 0.8715. ``--head solved``, for another OUT, gives
+every column at full depth the best linear head to start from (Kumar et al. 2022, https://arxiv.org/abs/2202.10054):
+again the same task. ``--pruning`` takes other words than PRUNING; both are in every row that is written.
 
 A bar on the time alone would be met by looking at nothing, hence the second: the best validation accuracy must not be
 lower by more than 0.3 point. It is a maximum over 24 noisy trials on some 600 images (one image is 0.16 point): compare
@@ -90,8 +89,7 @@ TRY_TASK = (
 TRY_TRIALS = 6
 CACHES_OFF = ("cache=off", "data.decoded=off")
 PRUNING = (
-    "launcher=joblib", "sweep.parallel=2", "sweep.screen={model.img_size:80,trainer.check_val_every_n_epoch:3}",
-    "sweep.finalists=3", "sweep.soup=greedy",
+    "launcher=joblib", "sweep.parallel=2", "sweep.screen={model.img_size:64}", "sweep.finalists=4", "sweep.soup=greedy",
 )  # fmt: skip
 
 
@@ -122,12 +120,13 @@ def trials_of(asked: argparse.Namespace) -> int:
 
 
 def finished(column: str, folder: Path) -> list[dict[str, Any]]:
-    """Of each trial that has ended, in order: seconds, value, epochs, and how it ended."""
+    """Of each trial that has ended, in order: what it tried, seconds, value, epochs, and how it ended."""
     if not column.startswith("ours"):
-        return optuna_sweeper.finished(folder / "runs")
+        return optuna_sweeper.finished(folder / "runs", [word.partition("=")[0] for word in SPACE])
     rows = json.loads((folder / "runs" / "sweeps" / "cell" / "trials.json").read_text(encoding="utf-8"))
     return [
         {
+            "params": row["params"],
             "seconds": row["seconds"],
             "value": row["value"],
             "epochs": row["metrics"].get("epochs"),
@@ -265,7 +264,7 @@ def main() -> None:
         if not asked.peer_python and any(column.startswith("optuna") for column, _ in todo):
             raise SystemExit("--peer-python is missing: see peers/optuna_sweeper/requirements.txt")
         share = (asked.peer_trials or TRIALS) / TRIALS
-        minutes = sum(15 if column.startswith("ours") else 35 * share for column, _ in todo)
+        minutes = sum(15 if column.startswith("ours") else 58 * share for column, _ in todo)
         print(f"{len(todo)} cells to run: about {2 if asked.tiny else minutes:.0f} minutes on 2 cores", flush=True)
         for column, seed in todo:
             if not (asked.force or asked.tiny):

@@ -1,8 +1,11 @@
 """hydra-optuna-sweeper 1.3.0 around ``python -m ft.train``: its arguments, and what its runs have left behind."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from omegaconf import OmegaConf
 
 
 def arguments(*, trials: int, seed: int, record: Path) -> list[str]:
@@ -24,12 +27,22 @@ def arguments(*, trials: int, seed: int, record: Path) -> list[str]:
     ]
 
 
-def finished(runs: Path) -> list[dict[str, Any]]:
-    """Seconds and best value of each trial that has ended, in order: it keeps no record of single trials itself."""
+def finished(runs: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """Values of ``keys``, seconds and best value of each trial that has ended, in order: it keeps no record of these."""
     files = sorted(runs.glob("*/summary.json"), key=lambda file: file.stat().st_mtime_ns)
-    summaries = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.parent.name != "last"]
+    found = [(file.parent, json.loads(file.read_text(encoding="utf-8"))) for file in files if file.parent.name != "last"]
     return [
-        {"seconds": summary["seconds"], "value": summary["val/acc"], "epochs": summary["epochs"], "state": "finished"}
-        for summary in summaries
+        {
+            "params": _values(OmegaConf.load(run / "config.yaml"), keys),
+            "seconds": summary["seconds"],
+            "value": summary["val/acc"],
+            "epochs": summary["epochs"],
+            "state": "finished",
+        }
+        for run, summary in found
         if summary["status"] == "finished"
     ]
+
+
+def _values(config: Any, keys: Sequence[str]) -> dict[str, Any]:
+    return {key: OmegaConf.select(config, key) for key in keys}
