@@ -92,6 +92,13 @@ class Trial:
         values = [result.value for result in self.results() if result.value is not None]
         return fmean(values) if values and self.state != FAILED else None
 
+    @property
+    def screening(self) -> float | None:
+        """Mean of the values that it was screened with; of a sweep without, nothing."""
+        results = _results(self.runs if self.screened else self.before)
+        values = [result.value for result in results if result.value is not None]
+        return fmean(values) if values else None
+
     def metrics(self) -> dict[str, float]:
         """Mean over the seeds of whatever all of them have."""
         results = [result.metrics for result in self.results() if result.status != FAILED]
@@ -105,6 +112,7 @@ class Trial:
             "params": dict(self.params),
             "state": self.state,
             "value": self.value,
+            "screened": self.screening,
             "metrics": self.metrics(),
             "jobs": [run.row() for run in self.runs],
             "seconds": round(sum(result.seconds for result in _results([*self.before, *self.runs])), 2),

@@ -18,10 +18,10 @@ The same task: ``python -m ft.train`` with the data, the backbone (tf_efficientn
 (``recipe=full``: every stage trains from the first step, there is nothing frozen to store), the same space, the same
 number of trials, the same seed of the sampler, the same test of what was found: the task's metric on all validation
 images, of the best checkpoint of the best trial that ran to its end. In every column trials follow each other in one
-process (two in ``ours``), so that nobody pays the imports again, and none tests or writes a report. What a trial does alone, measuring
-precision, threads and workers included (``trainer.autotune``), is in every column as well: without it the peer would
-be slower, and not by its own fault. Both samplers are Optuna's TPE as each tool
-sets it up: 10 random trials first and one parameter at a time there, 8 and all parameters together here.
+process (two in ``ours``), so that nobody pays the imports again, and none tests or writes a report. What a trial does
+alone, measuring precision, threads and workers included (``trainer.autotune``), is in every column as well: without it
+the peer would be slower, and not by its own fault. Both samplers are Optuna's TPE as each tool sets it up: 10 random
+trials first and one parameter at a time there, 8 and all parameters together here.
 
     optuna          the peer, cache=off data.decoded=off: the bar. It has no pruner; every trial has all its epochs.
     optuna_cached   the peer, with our stored images and activations: what the caches do without the sweeper

@@ -35,6 +35,7 @@ def test_the_best_of_all_are_run_as_asked_and_a_second_call_runs_nothing(sweep: 
     finalists, others = in_state(swept, "finished"), in_state(swept, "pruned")
     assert (len(finalists), len(others)) == (1, 2)
     screened = values_told(swept)
+    assert [row["screened"] for row in swept.rows] == screened
     assert min(screened[row["number"]] for row in finalists) >= max(row["value"] for row in others)
     assert swept.out.count("(pruned)") == 3, "each of them is told when it was screened"
     for row, size in [*((row, 32) for row in finalists), *((row, 16) for row in others)]:

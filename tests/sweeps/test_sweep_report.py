@@ -215,6 +215,38 @@ def test_what_was_saved_is_told_by_its_ways(tmp_path: Path):
     assert found["skipping"].seconds == rows[0]["jobs"][0]["seconds"]
 
 
+def screened_sweep(folder: Path) -> Path:
+    """Ten trials that were screened in a second each; the first two were run as asked, and the second is better."""
+    sweep = make_sweep(
+        folder, params=lambda at: {"optimizer.lr": 10 ** (-1 - at / 3), "optimizer": OPTIMIZERS[at % 4]}, seeds=1,
+        skill=lambda at, params: 0.9 + 0.02 * at, states=("finished",) * 2 + ("pruned",) * 8,
+    )  # fmt: skip
+    rows = json.loads((sweep / "trials.json").read_text())
+    for row in rows:
+        row["screened"] = 0.8 - 0.05 * row["number"]
+        row["seconds"] = 1.0 + (row["jobs"][0]["seconds"] if row["number"] < 2 else 0.0)
+    (sweep / "trials.json").write_text(json.dumps(rows))
+    return sweep
+
+
+def test_parameters_are_looked_at_in_all_trials_that_were_screened(tmp_path: Path):
+    pytest.importorskip("optuna", reason="the extra sweep is not installed")
+    sweep = screened_sweep(tmp_path / "sweeps" / "mine")
+    material = Material.read(sweep)
+    assert [row["number"] for row in material.ranked] == [1, 0]
+    assert [row["number"] for row in material.searched] == list(range(10))
+    assert next(iter(importances(material).shares)) == "optimizer.lr"
+    (found,) = saved(material)
+    whole = [material.rows[at]["jobs"][0]["seconds"] for at in range(2)]
+    assert found.seconds == pytest.approx(8 * sum(whole) / 2 - 10)
+    assert found.how == "8 of 10 trials were not run as asked"
+    write_report(sweep)
+    page = Page((sweep / PAGE).read_text())
+    assert "val/acc when screened against each parameter" in page.sections["parameters"]
+    with (sweep / "sweep.csv").open(newline="") as lines:
+        assert [float(row["screened"]) for row in csv.DictReader(lines)] == [row["screened"] for row in material.rows]
+
+
 def test_the_front_is_what_nothing_beats():
     points = [(1.0, 0.5), (2.0, 0.9), (3.0, 0.8), (2.0, 0.9), (0.5, 0.1)]
     assert front(points, ("min", "max")) == [0, 1, 3, 4]

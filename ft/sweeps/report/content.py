@@ -51,6 +51,7 @@ def content(material: Material, plots: Path, files: list[str]) -> dict[str, Any]
         "decision": decision(material, compared),
         "winner": _winner(material, sure),
         "metric": material.metric,
+        "searched_metric": material.searched_metric,
         "lower": material.mode == "min",
         "keys": [(key, material.names[key]) for key in material.keys],
         "shown_metrics": shown_metrics(material),

@@ -28,7 +28,7 @@ class Importances:
 
 def importances(material: Material) -> Importances:
     """Of the parameters that every trial with a value has, and that vary."""
-    rows = material.ranked
+    rows = material.searched
     common = [key for key in material.varied if all(key in row["params"] for row in rows)]
     keys = [key for key in common if len({value_in_words(row["params"][key]) for row in rows}) > 1]
     if len(rows) < FEWEST_TRIALS:
@@ -51,7 +51,7 @@ def _fanova(material: Material, keys: list[str]) -> dict[str, float]:
     try:
         study = optuna.create_study(direction="maximize")
         spaces = {key: _distribution(material, key) for key in keys}
-        for row in material.ranked:
+        for row in material.searched:
             params = {key: _plain(material, key, row["params"][key]) for key in keys}
             study.add_trial(optuna.trial.create_trial(params=params, distributions=spaces, value=row["value"]))
         with warnings.catch_warnings():
@@ -68,9 +68,9 @@ def _distribution(material: Material, key: str) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     if not material.is_number(key):
-        names = [value_in_words(row["params"][key]) for row in material.ranked]
+        names = [value_in_words(row["params"][key]) for row in material.searched]
         return CategoricalDistribution(list(dict.fromkeys(names)))
-    values = [float(row["params"][key]) for row in material.ranked]
+    values = [float(row["params"][key]) for row in material.searched]
     return FloatDistribution(min(values), max(values), log=material.is_log(key) and min(values) > 0)
 
 

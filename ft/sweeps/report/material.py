@@ -11,7 +11,7 @@ import yaml
 
 from ft.errors import UserError
 from ft.inference.predictions import FOLDER, Predictions
-from ft.job_folder import FINISHED
+from ft.job_folder import FAILED, FINISHED
 from ft.page.history import History
 from ft.sweeps.ranking import best_first
 from ft.sweeps.words import params_in_words, short_names, value_in_words
@@ -74,6 +74,21 @@ class Material:
     def ranked(self) -> list[Row]:
         """Trials that can be ranked, the best first."""
         return best_first(self.rows, self.mode)
+
+    @cached_property
+    def searched(self) -> list[Row]:
+        """Trials whose values can be compared, best first: where all were screened, with the values of that."""
+        screened = [
+            {**row, "value": row["screened"], "state": FINISHED}
+            for row in self.rows
+            if row.get("screened") is not None and row["state"] != FAILED
+        ]
+        return best_first(screened, self.mode) if screened else self.ranked
+
+    @cached_property
+    def searched_metric(self) -> str:
+        """What their values are."""
+        return self.metric if self.searched is self.ranked else f"{self.metric} when screened"
 
     @cached_property
     def keys(self) -> list[str]:

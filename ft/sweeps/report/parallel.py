@@ -22,16 +22,17 @@ def parallel_plot(material: Material, keys: Sequence[str], folder: Path) -> list
         keys: Parameters, the most important first.
         folder: Of the PNG files.
     """
-    if len(material.ranked) < 2 or not keys:
+    if len(material.searched) < 2 or not material.ranked or not keys:
         return []
     axes = [Axis.of(material, key) for key in keys[:MOST_AXES]]
-    alt = f"Parallel coordinates of {len(material.ranked)} trials: {', '.join(axis.name for axis in axes)}."
+    alt = f"Parallel coordinates of {len(material.searched)} trials: {', '.join(axis.name for axis in axes)}."
     width = max(7.6, 1.5 * (len(axes) + 1))
     return [draw(folder, "parallel", alt, _painter(material, axes), width=min(width, 11.0), height=4.0)]
 
 
 def _painter(material: Material, axes: Sequence[Axis]) -> Any:
-    values = [row["value"] for row in material.ranked]
+    rows = material.searched
+    values = [row["value"] for row in rows]
     low, high = min(values), max(values)
 
     def height(row: Row) -> float:
@@ -47,19 +48,21 @@ def _painter(material: Material, axes: Sequence[Axis]) -> Any:
         from matplotlib.collections import LineCollection
         from matplotlib.colors import to_rgba
 
-        rest = material.ranked[:0:-1]
+        best = material.ranked[0]["number"]
+        rest = [row for row in reversed(rows) if row["number"] != best]
         colours = [to_rgba(BLUE, 0.08 + 0.6 * ((place + 1) / len(rest)) ** 2) for place in range(len(rest))]
         canvas.add_collection(
             LineCollection([list(enumerate(path(row))) for row in rest], colors=colours, linewidths=1.1)
         )
-        canvas.plot(range(count), path(material.ranked[0]), color=ORANGE, linewidth=2.4, label="best")
-        absent = any(axis.value(row) is None for axis in axes for row in material.ranked)
+        winner = next(path(row) for row in rows if row["number"] == best)
+        canvas.plot(range(count), winner, color=ORANGE, linewidth=2.4, label="best")
+        absent = any(axis.value(row) is None for axis in axes for row in rows)
         for at, axis in enumerate(axes):
-            _axis(canvas, at, axis.ticks(), absent and any(axis.value(row) is None for row in material.ranked))
+            _axis(canvas, at, axis.ticks(), absent and any(axis.value(row) is None for row in rows))
         shown = [(0.0, f"{low:.4g}"), (1.0, f"{high:.4g}")] if high > low else [(0.5, f"{low:.4g}")]
         _axis(canvas, count - 1, shown, False)
         heads = [_head(axis) for axis in axes]
-        canvas.set_xticks(range(count), [*heads, material.metric])
+        canvas.set_xticks(range(count), [*heads, material.searched_metric.replace(" ", "\n", 1)])
         canvas.xaxis.tick_top()
         canvas.tick_params(length=0)
         canvas.set_yticks([])

@@ -75,18 +75,18 @@ def _kind(row: Row, job: Mapping[str, Any], best: Any) -> str:
 
 def slice_plots(material: Material, keys: Sequence[str], folder: Path) -> list[Plot]:
     """The value against each parameter, the most important first."""
-    if len(material.ranked) < 2:
+    if len(material.searched) < 2 or not material.ranked:
         return []
     found = []
     for at, key in enumerate(keys[:MOST_SLICES]):
         axis = Axis.of(material, key)
-        alt = f"{material.metric} against {key}."
+        alt = f"{material.searched_metric} against {key}."
         found.append(draw(folder, f"slice_{at}", alt, _slice(material, axis)))
     return found
 
 
 def _slice(material: Material, axis: Axis) -> Any:
-    rows = [(axis.value(row), row) for row in material.ranked]
+    rows = [(axis.value(row), row) for row in material.searched]
     known = [(value, row["value"], row["number"]) for value, row in rows if value is not None]
 
     def paint(axes: Any) -> None:
@@ -114,7 +114,7 @@ def _slice(material: Material, axis: Axis) -> Any:
         elif axis.log:
             axes.set_xscale("log")
         axes.set_title(axis.key.replace("$", r"\$"))
-        axes.set_ylabel(material.metric)
+        axes.set_ylabel(material.searched_metric)
         _legend(axes)
 
     return paint

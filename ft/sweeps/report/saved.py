@@ -1,4 +1,4 @@
-"""What was not computed: because jobs shared it, because hopeless runs were ended, because it was there already."""
+"""What was not computed: jobs shared it, hopeless runs were ended or only screened, or it was there already."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class Saved:
 def saved(material: Material) -> list[Saved]:
     """By each of the ways that saved anything."""
     jobs = [job for row in material.rows for job in row["jobs"] if job["status"]]
-    found = [_by_sharing(jobs), _by_pruning(material), _by_repeats(jobs)]
+    found = [_by_sharing(jobs), _by_pruning(material), _by_screening(material), _by_repeats(jobs)]
     return [each for each in found if each is not None]
 
 
@@ -57,6 +57,20 @@ def _by_pruning(material: Material) -> Saved | None:
         seconds += missing * job["seconds"] / max(1, trained)
     runs = f"{len(pruned)} run{'s' * (len(pruned) > 1)}"
     return Saved("pruning", seconds, f"{runs} ended early: about {epochs:.0f} epochs were not trained")
+
+
+def _by_screening(material: Material) -> Saved | None:
+    """Whole runs that were not made, as long as the finalists' in the median; without what all of screening took."""
+    screened = [row for row in material.rows if row.get("screened") is not None]
+    whole = [sum(job["seconds"] for job in row["jobs"]) for row in screened if row["state"] == FINISHED]
+    out = [row for row in screened if row["state"] == PRUNED]
+    if not whole or not out:
+        return None
+    screening = sum(row["seconds"] for row in screened) - sum(whole)
+    seconds = len(out) * median(whole) - screening
+    if seconds <= 0:
+        return None
+    return Saved("screening", seconds, f"{len(out)} of {len(screened)} trials were not run as asked")
 
 
 def _by_repeats(jobs: list[Mapping[str, Any]]) -> Saved | None:

@@ -31,7 +31,8 @@ def table(material: Material) -> tuple[dict[str, type], list[list[Any]]]:
     """Columns with their types, and the rows; ``None`` where a trial has nothing."""
     first = {"number": float, "state": str}
     params = {key: float if material.is_number(key) else str for key in material.keys}
-    last = {"value": float, "spread": float, "seeds": float}
+    screened = any(row.get("screened") is not None for row in material.rows)
+    last = {"value": float, "spread": float, "seeds": float, **({"screened": float} if screened else {})}
     ends = {"seconds": float, "runs": str}
     metrics = [name for row in material.rows for name in row["metrics"] if name not in {*first, *last, *ends}]
     columns: dict[str, type] = {**first, **params, **last, **dict.fromkeys(metrics, float), **ends}
@@ -45,7 +46,7 @@ def table(material: Material) -> tuple[dict[str, type], list[list[Any]]]:
         measured = [row["metrics"].get(name) for name in dict.fromkeys(metrics)]
         runs = " ".join(job["run"] for job in row["jobs"])
         rows.append(
-            [row["number"], row["state"], *told, row["value"], spread(row), len(seed_values(row)), *measured,
-             row["seconds"], runs]
+            [row["number"], row["state"], *told, row["value"], spread(row), len(seed_values(row)),
+             *([row.get("screened")] if screened else []), *measured, row["seconds"], runs]
         )  # fmt: skip
     return columns, rows

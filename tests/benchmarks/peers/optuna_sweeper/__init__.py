@@ -28,9 +28,11 @@ def arguments(*, trials: int, seed: int, record: Path) -> list[str]:
 
 
 def finished(runs: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
-    """Values of ``keys``, seconds and best value of each trial that has ended, in order: it keeps no record of these."""
+    """Values of ``keys``, seconds and best value of each trial that has ended, in order: its own files have none."""
     files = sorted(runs.glob("*/summary.json"), key=lambda file: file.stat().st_mtime_ns)
-    found = [(file.parent, json.loads(file.read_text(encoding="utf-8"))) for file in files if file.parent.name != "last"]
+    found = [
+        (file.parent, json.loads(file.read_text(encoding="utf-8"))) for file in files if file.parent.name != "last"
+    ]
     return [
         {
             "params": _values(OmegaConf.load(run / "config.yaml"), keys),
