@@ -224,6 +224,7 @@ def screened_sweep(folder: Path) -> Path:
     rows = json.loads((sweep / "trials.json").read_text())
     for row in rows:
         row["screened"] = 0.8 - 0.05 * row["number"]
+        row["jobs"][0]["status"] = "finished"
         row["seconds"] = 1.0 + (row["jobs"][0]["seconds"] if row["number"] < 2 else 0.0)
     (sweep / "trials.json").write_text(json.dumps(rows))
     return sweep
