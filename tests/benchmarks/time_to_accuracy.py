@@ -16,9 +16,11 @@ first moment on at which the checkpoint that validation would pick scores the ta
 pick does too. Test is scored outside the clock. The rate of full fine-tuning is chosen on validation among three, which
 is not counted; every other method uses its own defaults or that rate.
 
-Three kinds of cell: in full; ``--accuracy-only``, for a machine that is not quiet (niced, in channels_last, its time
-does not count, that of timm goes on after it was killed); ``--time-epochs N``, which times N steps of each phase and a
-validation pass in the exact setting of the method and extrapolates its 8 epochs.
+Three kinds of cell: in full; ``--accuracy-only``, for a machine that is not quiet or another one than the times are from
+(niced, peers in channels_last, its time does not count, that of timm goes on after it was killed); ``--time-epochs N``,
+which times N steps of each phase and a validation pass in the exact setting of the method and extrapolates its 8 epochs.
+
+``--ours task.label_smoothing=0.1`` tries something else than the default; such cells belong into an OUT of their own.
 """
 
 import argparse
@@ -118,6 +120,7 @@ def _cell(asked: argparse.Namespace, method: str, model: str, name: str, seed: i
     return {
         "method": method, "model": model, "data": str(asked.data), "set": name, "seed": seed,
         "weights_dir": str(asked.weights_dir), "max_steps": asked.max_steps,
+        "overrides": asked.ours if method == "ours" else [],
     }  # fmt: skip
 
 
@@ -130,8 +133,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--methods", nargs="+", default=list(MODULES), choices=list(MODULES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--ours", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of ours, to try them")
     parser.add_argument("--choose-rate", action="store_true", help="only choose the rates of full fine-tuning")
-    parser.add_argument("--accuracy-only", action="store_true", help="accuracies of peers; time does not count")
+    parser.add_argument("--accuracy-only", action="store_true", help="accuracies alone; time does not count")
     parser.add_argument(
         "--time-epochs", type=int, default=0, metavar="N", help="time N steps of the peers, extrapolate"
     )
@@ -155,7 +159,7 @@ def main() -> None:
             print(f"{model} on {name}: {choose_rate(asked, model, name)}", flush=True)
         return
     kind = "accuracy" if asked.accuracy_only else "timing" if asked.time_epochs else "full"
-    methods = [method for method in asked.methods if kind == "full" or method != "ours"]
+    methods = [method for method in asked.methods if kind != "timing" or method != "ours"]
     known = {kind_of(row) for row in read(asked.out)}
     todo = [
         cell

@@ -54,6 +54,7 @@ class Cell:
         time_steps: Only this many steps of each phase are timed, and one validation pass; 0 trains to the end.
         max_steps: Steps an epoch at most, for trying it out; 0 for all.
         keep: Folder where an accuracy-only cell keeps what it needs to go on after it was killed.
+        overrides: Of ours alone: what is tried in place of the defaults.
     """
 
     method: str
@@ -70,6 +71,7 @@ class Cell:
     time_steps: int = 0
     max_steps: int = 0
     keep: str = ""
+    overrides: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:

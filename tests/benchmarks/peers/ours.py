@@ -1,7 +1,8 @@
 """``python -m ft.train data=folder data.root=... model=... model.weights_dir=... seed=...`` and nothing else.
 
-The same command, through the same verb, with every cache empty. Whatever is offered as a checkpoint is remembered with
-the moment it was offered at; test is scored when the run has ended.
+The same command, through the same verb, with every cache empty; where only accuracies count, those of ``FT_CACHE_DIR``
+are used, if it is set. Whatever is offered as a checkpoint is remembered with the moment it was offered at; test is
+scored when the run has ended.
 """
 
 import json
@@ -18,11 +19,12 @@ MODELS = {"tf_efficientnet_lite0": "efficientnet_lite", "mobilenetv2_100": "mobi
 
 def run(cell: Cell) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["FT_CACHE_DIR"] = str(Path(folder) / "cache")
-        Path(os.environ["FT_CACHE_DIR"]).mkdir()
+        if not (cell.accuracy_only and os.environ.get("FT_CACHE_DIR")):
+            os.environ["FT_CACHE_DIR"] = str(Path(folder) / "cache")
+            Path(os.environ["FT_CACHE_DIR"]).mkdir()
         overrides = [
             "data=folder", f"data.root='{Path(cell.data) / cell.set}'", f"model={MODELS[cell.model]}",
-            f"model.weights_dir='{cell.weights_dir}'", f"seed={cell.seed}",
+            f"model.weights_dir='{cell.weights_dir}'", f"seed={cell.seed}", *cell.overrides,
         ]  # fmt: skip
         if cell.max_steps:
             overrides.append(f"trainer.limit_train_batches={cell.max_steps}")

@@ -75,9 +75,9 @@ class Results:
         return statistics.mean(tests) if tests else None
 
     def seconds(self, method: str) -> float | None:
-        """To the last epoch, mean over the seeds; ``None`` where nothing was timed."""
-        ends = [run[-1]["seconds"] for run in self.runs(method)]
-        ends = [row["seconds"] for row in self._of(method, "timing")] if not ends or math.isnan(ends[0]) else ends
+        """To the last epoch, mean over the seeds that were timed; ``None`` where none was."""
+        ends = timed(run[-1]["seconds"] for run in self.runs(method))
+        ends = ends or [row["seconds"] for row in self._of(method, "timing")]
         return statistics.mean(ends) if ends else None
 
     def to_target(self, method: str) -> list[float | None]:
@@ -106,8 +106,8 @@ def _headline(results: dict[tuple[str, str], Results]) -> str:
     for (model, name), found in results.items():
         full, ours = found.seconds("timm"), found.to_target("ours")
         ratio = None
-        if full and ours and None not in ours:
-            ratio = full / statistics.mean(seconds for seconds in ours if seconds is not None)
+        if full and timed(ours) and None not in ours:
+            ratio = full / statistics.mean(timed(ours))
             ratios.append(ratio)
         missed += None in ours
         lines.append(
@@ -153,12 +153,18 @@ def _seconds(found: Results, method: str, seconds: float | None) -> str:
 
 
 def _spread(seconds: list[float | None]) -> str:
-    """Mean and range over the seeds, or how many of them never got there."""
-    known = [each for each in seconds if each is not None]
-    if not known or any(math.isnan(each) for each in known):
-        return "not reached" if seconds and not known else "reached, not timed" if known else "-"
-    mean = f"{statistics.mean(known):.0f} ({min(known):.0f} to {max(known):.0f})"
-    return mean if len(known) == len(seconds) else f"{mean}; not reached by {len(seconds) - len(known)}"
+    """Mean and range over the seeds that were timed, then how many got there untimed, and how many never."""
+    known, missed = timed(seconds), seconds.count(None)
+    untimed = len(seconds) - missed - len(known)
+    parts = [f"{statistics.mean(known):.0f} ({min(known):.0f} to {max(known):.0f})"] if known else []
+    parts += [f"reached by {untimed}, not timed"] if untimed else []
+    parts += [f"not reached by {missed}"] if missed else []
+    return "; ".join(parts) or "-"
+
+
+def timed(seconds: Iterable[float | None]) -> list[float]:
+    """Those that are known."""
+    return [each for each in seconds if each is not None and not math.isnan(each)]
 
 
 def _number(value: float | None, form: str) -> str:
