@@ -52,6 +52,7 @@ def _train(cell: Cell, result: dict[str, Any]) -> None:
             metric = run.checkpoints.metric
             if metric in values:
                 record = {"epoch": epoch, "seconds": round(cell.seconds, 2), "val": values[metric], "kept": kept}
+                record["val_loss"] = values.get("val/loss")
                 epochs.append(record)
                 states.append(copied(run.module.model))
                 print(json.dumps(record), flush=True)
