@@ -16,9 +16,10 @@ first moment on at which the checkpoint that validation would pick scores the ta
 pick does too. Test is scored outside the clock. The rate of full fine-tuning is chosen on validation among three, which
 is not counted; every other method uses its own defaults or that rate.
 
-Three kinds of cell: in full; ``--accuracy-only``, for a machine that is not quiet or another one than the times are from
-(niced, peers in channels_last, its time does not count, that of timm goes on after it was killed); ``--time-epochs N``,
-which times N steps of each phase and a validation pass in the exact setting of the method and extrapolates its 8 epochs.
+Three kinds of cell: in full; ``--accuracy-only``, for a machine that is not quiet, or another one than the times are
+from (niced, peers in channels_last, its time does not count, that of timm goes on after it was killed);
+``--time-epochs N``, which times N steps of each phase and a validation pass in the exact setting of the method and
+extrapolates its 8 epochs.
 
 ``--ours task.label_smoothing=0.1`` tries something else than the default; such cells belong into an OUT of their own.
 """
