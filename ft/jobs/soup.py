@@ -33,7 +33,6 @@ from ft.inference.reading import Reading
 from ft.job_folder import FINISHED, JobFolder, Result
 from ft.jobs.fork import fresh_folder, link_folder
 from ft.jobs.run import numbers
-from ft.machine.system import compute_threads
 from ft.run_folder import RunFolder
 
 
@@ -54,9 +53,7 @@ def make_soup(folder: JobFolder, config: DictConfig, *, started: float) -> None:
     # Made beside its place: a run folder that is there is a whole one.
     fresh = RunFolder(fresh_folder(place.path))
     _as_begun(fresh, members[0])
-    threads = compute_threads()
     run = build(config, started=started, place=fresh)
-    torch.set_num_threads(threads)  # members may have shared the processor; the soup has it for itself
     tried: dict[tuple[Path, ...], dict[str, float]] = {}
 
     def score(chosen: Sequence[RunFolder]) -> float:

@@ -2,14 +2,13 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from ft.build.run import Run, build
+from ft.build.run import build
 from ft.build.trained import load_predictor
 from ft.checkpoint.greedy import mean_weights
 from ft.checkpoint.load import load
@@ -18,10 +17,9 @@ from ft.errors import UserError
 from ft.fit import fit
 from ft.inference.predictions import Predictions
 from ft.job_folder import Job, JobFolder, Result
-from ft.jobs.soup import make_soup, validate
+from ft.jobs.soup import make_soup
 from ft.run_folder import RunFolder
 from tests.conftest import TINY, assert_equal_weights, composed
-from tests.machine.test_choice import CHOICE
 
 LEARNS = ("data.num_images=96", "trainer.max_epochs=4", "optimizer.lr=0.003")
 HEAD = "model.head.fc.weight"
@@ -153,23 +151,3 @@ def test_several_devices_of_the_best_member_are_one_here(trained, tmp_path):
     OmegaConf.save(config, apart.config)
     place, _ = soup_of([apart], tmp_path, "test=false")
     assert OmegaConf.load(place.config).trainer.devices == 1
-
-
-def test_members_that_shared_the_processor_leave_all_of_it_to_the_soup(trained, tmp_path, monkeypatch):
-    shared = member(trained, tmp_path / "shared", best_weights(trained))
-    config = OmegaConf.load(shared.config)
-    config.trainer.update({"autotune": True, "tuned": replace(CHOICE, train_threads=1, micro_batch=8).as_dict()})
-    OmegaConf.save(config, shared.config)
-    seen, threads = [], torch.get_num_threads()
-
-    def watched(run: Run) -> dict[str, float]:
-        seen.append(torch.get_num_threads())
-        return validate(run)
-
-    monkeypatch.setattr("ft.jobs.soup.validate", watched)
-    monkeypatch.setattr("ft.jobs.soup.compute_threads", lambda: 3)
-    try:
-        soup_of([shared], tmp_path, "test=false")
-    finally:
-        torch.set_num_threads(threads)
-    assert seen == [3]
