@@ -1,7 +1,5 @@
 """Batches of a split: decoded by worker processes for as long as images have to be decoded, gathered afterwards."""
 
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +11,16 @@ from torch.utils.data import DataLoader
 from ft.data.batch import Batch
 from ft.data.dataset import ImageDataset, collate
 from ft.data.sampler import Key
-from ft.data.workers import HELD, Batches, Handed, lost_workers, signals_held, told_of, unanswered, without_sigchld
+from ft.data.workers import (
+    Batches,
+    Handed,
+    begin_worker,
+    lost_workers,
+    signals_held,
+    told_of,
+    unanswered,
+    without_sigchld,
+)
 from ft.errors import WorkersLost
 
 # Seconds between two looks whether the workers live.
@@ -153,7 +160,7 @@ class Loader:
             timeout=LOOK_EVERY if self.num_workers else 0,
             num_workers=self.num_workers,
             collate_fn=collate,
-            worker_init_fn=ignore_ctrl_c,
+            worker_init_fn=begin_worker,
             # The loader draws a seed for its workers that nothing here uses: not from the global generator.
             generator=torch.Generator(),
             pin_memory=torch.cuda.is_available(),
@@ -174,14 +181,3 @@ class Gathered:
         if self.device.type == "cuda" and batch.images.device.type == "cpu":
             return batch._replace(images=batch.images.pin_memory())
         return batch
-
-
-def ignore_ctrl_c(worker: int) -> None:
-    """A terminal sends Ctrl-C to the workers too; they are needed for the batch that is still finished.
-
-    So does ``timeout`` with SIGTERM, which would end them: they leave the group of processes that both are sent to.
-    """
-    del worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.setpgid(0, 0)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)

@@ -1,10 +1,13 @@
-"""What becomes of decoding processes: which have died, and which batches are still to come from them."""
+"""Decoding processes: how they begin, which have died, and which batches are still to come from them."""
 
+import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from signal import Signals
+from types import TracebackType
 from typing import Any, Protocol
 
 from torch.utils.data._utils import signal_handling
@@ -83,6 +86,28 @@ def signals_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def begin_worker(worker: int) -> None:
+    """A worker's first act: Ctrl-C is for the process that asks it for batches.
+
+    A terminal sends Ctrl-C to the workers too; they are needed for the batch that is still finished. So does
+    ``timeout`` with SIGTERM, which would end them: they leave the group of processes that both are sent to.
+    """
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpgid(0, 0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+    sys.excepthook = _tell_unless_hung_up
+
+
+def _tell_unless_hung_up(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Of a worker's thread that hands over memory: whoever asked for it may have been interrupted before it came.
+
+    An image that cannot be decoded never gets here: torch passes it on to the process that wants the batch.
+    """
+    if not isinstance(error, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, traceback)
 
 
 def lost_workers(running: Any) -> list[tuple[int, int]]:

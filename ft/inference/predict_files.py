@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ft.data.dataset import Unreadable
 from ft.data.images import UnreadableImage, open_image
-from ft.data.loader import ignore_ctrl_c
+from ft.data.workers import begin_worker
 from ft.errors import UserError
 from ft.inference.inputs import Listed
 from ft.inference.predictor import Predictor
@@ -66,7 +66,7 @@ def predict_files(
         batch_size=max(1, batch_size // views.count),
         num_workers=num_workers,
         collate_fn=_collate,
-        worker_init_fn=ignore_ctrl_c,
+        worker_init_fn=begin_worker,
         generator=torch.Generator(),
         pin_memory=torch.cuda.is_available(),
     )

@@ -1,9 +1,12 @@
 """A decoding process is killed, or hangs: the run goes on exactly, or ends with a reason."""
 
+import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from multiprocessing import reduction, resource_sharer
+from multiprocessing.connection import Client, Connection
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from PIL import Image
 from ft.data.dataset import ImageDataset
 from ft.data.loader import Loader
 from ft.data.sampler import Key
+from ft.data.workers import begin_worker
 from ft.errors import WorkersLost
 
 SIZE = 24
@@ -110,6 +114,49 @@ def test_what_a_decoder_raises_is_raised():
 
     with pytest.raises(ZeroDivisionError, match="a plugin's mistake"):
         list(loader(broken))
+
+
+def ask_and_hang_up(hands_over: Callable[[Connection, int], None]) -> None:
+    """What Ctrl-C does to a process that was about to receive a batch's memory from a worker.
+
+    Args:
+        hands_over: In the worker, once the other side has gone.
+    """
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    hung_up, done = context.Event(), context.Event()
+
+    def work() -> None:
+        begin_worker(0)
+
+        def send(connection: Connection, pid: int) -> None:
+            hung_up.wait(10)
+            hands_over(connection, pid)
+
+        theirs.send(resource_sharer._resource_sharer.register(send, done.set))
+        done.wait(10)
+        time.sleep(0.2)  # until its thread has told what it has to tell
+
+    worker = context.Process(target=work, daemon=True)
+    worker.start()
+    address, key = ours.recv()
+    with Client(address, authkey=multiprocessing.current_process().authkey) as connection:
+        connection.send((key, os.getpid()))
+    hung_up.set()
+    worker.join(30)
+    assert done.is_set()
+
+
+def test_a_worker_keeps_quiet_when_whoever_asked_it_for_a_batch_has_been_interrupted(
+    capfd: pytest.CaptureFixture[str],
+):
+    ask_and_hang_up(lambda connection, pid: reduction.send_handle(connection, 0, pid))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_worker_tells_of_whatever_else_fails_there(capfd: pytest.CaptureFixture[str]):
+    ask_and_hang_up(lambda connection, pid: print(1 / 0))
+    assert "ZeroDivisionError" in capfd.readouterr().err
 
 
 @pytest.mark.full
