@@ -36,6 +36,7 @@ from ft.phases.rates import Rates, recompute_rates
 from ft.phases.recipe import Recipe
 from ft.phases.train_batch import changed
 from ft.phases.whole_set import WholeSetInputs
+from ft.phases.worth import Score, is_enough
 from ft.plugin import Plugin, fold
 from ft.tasks.task import Task
 
@@ -58,8 +59,7 @@ class FineTuner(LightningModule):
         phase: What trains now; ``None`` before training.
         outlook: What trains in the epochs to come.
         watched: The task's metric after every validation so far.
-        watched_first: The task's metric before the first step, where it was validated.
-        scores: The task's metric after each epoch that was validated.
+        scores: What validation has said after each epoch that was validated; -1 is before the first step.
         collector: What the weights say of the images that are being tested or predicted.
         validated_at: The optimizer step after which these weights were last validated.
         highest_rate: Learning rate of the open stage that moves fastest, as the epoch began.
@@ -103,8 +103,7 @@ class FineTuner(LightningModule):
         self.class_results: dict[str, Tensor] = {}
         self.collector = Collector()
         self.watched: list[float] = []
-        self.watched_first: float | None = None
-        self.scores: dict[int, float] = {}
+        self.scores: dict[int, Score] = {}
         self.validated_at = -1
         self.highest_rate = 0.0
         self.repeating = False
@@ -205,7 +204,7 @@ class FineTuner(LightningModule):
         self._end_if_enough(self.current_epoch + 1)
 
     def _end_if_enough(self, epochs: int) -> None:
-        if self.recipe.is_enough(epochs, self.scores, self.task.mode, self.watched_first):
+        if is_enough(self.recipe, self.task, epochs, self.scores):
             self.trainer.should_stop = True
 
     def _boundaries(self, epoch: int) -> list[str]:
@@ -336,9 +335,10 @@ class FineTuner(LightningModule):
 
     def on_validation_end(self) -> None:
         self.validated_at = self.trainer.global_step
-        if self.task.metric in self.trainer.callback_metrics:
-            self.watched.append(float(self.trainer.callback_metrics[self.task.metric]))
-            self.scores[self.current_epoch] = self.watched[-1]
+        values = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        if self.task.metric in values:
+            self.watched.append(values[self.task.metric])
+            self.scores[self.current_epoch] = Score.of(values, self.task.metric)
 
     @torch.no_grad()
     def score(self, loader: Iterable[Batch]) -> dict[str, float]:
@@ -373,15 +373,13 @@ class FineTuner(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["watched"] = self.watched
-        checkpoint["watched_first"] = self.watched_first
-        checkpoint["scores"] = dict(self.scores)
+        checkpoint["validated"] = {epoch: list(score) for epoch, score in self.scores.items()}
         refuse_unfinite(checkpoint, self.model)  # plugins have put their averages there by now
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.watched[:] = checkpoint["watched"]  # plugins hold this list
-        # Checkpoints of before there were recipes have neither.
-        self.watched_first = checkpoint.get("watched_first")
-        self.scores = dict(checkpoint.get("scores", {}))
+        # Older checkpoints do not have it.
+        self.scores = {epoch: Score(*score) for epoch, score in checkpoint.get("validated", {}).items()}
 
     def _full_batch_step(self, whole_set: WholeSet) -> Tensor:
         """One optimizer step, whose closure walks the whole training set as often as the optimizer likes."""

@@ -4,7 +4,7 @@ Not Lightning's ``ModelCheckpoint``: it (2.6.6) writes ``last`` only when ``best
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ft.checkpoint.not_written import NotWritten
 
 # What happens where a checkpoint cannot be written.
 ON_ERROR = ("stop", "go_on")
+EarnsPlace = Callable[[int, Mapping[str, float], int | None, Mapping[str, float]], bool]
 
 
 class KeepCheckpoints(Checkpoint):
@@ -32,7 +33,8 @@ class KeepCheckpoints(Checkpoint):
         on_error: One of ``ON_ERROR``.
 
     Attributes:
-        margin: From the epoch of a checkpoint and that of the best so far to how much better it has to be.
+        earns_place: From the epoch and the values of a checkpoint, and those of the best so far, to whether it may take
+            that one's place if it is not worse.
         before_last: Called at the end of each epoch, before ``last`` says that it is over: what a run that is killed
             right afterwards would not write again.
     """
@@ -42,7 +44,7 @@ class KeepCheckpoints(Checkpoint):
         self.metric = metric
         self.on_error = on_error
         self.sign = 1.0 if mode == "max" else -1.0
-        self.margin: Callable[[int, int | None], float] = no_margin
+        self.earns_place: EarnsPlace = whatever_is_not_worse
         self.before_last: Callable[[Trainer], None] = nothing
         self.best: float | None = None
         self.best_epoch: int | None = None
@@ -104,8 +106,9 @@ class KeepCheckpoints(Checkpoint):
         score = self.sign * values[self.metric]
         score = -math.inf if math.isnan(score) else score
         # Of two epochs with the same score the later one: it was trained longer, and at a lower rate.
-        margin = self.margin(epoch, self.best_epoch)
-        if self.best is not None and score < self.sign * self.best + margin:
+        if self.best is not None and score < self.sign * self.best:
+            return False
+        if not self.earns_place(epoch, values, self.best_epoch, self.best_values):
             return False
         before = self.best, self.best_epoch, self.best_values
         self.best, self.best_epoch, self.best_values = values[self.metric], epoch, values
@@ -156,10 +159,12 @@ class KeepCheckpoints(Checkpoint):
         return not told
 
 
-def no_margin(epoch: int, best_epoch: int | None) -> float:
-    """Whatever is not worse takes the place of the best."""
-    del epoch, best_epoch
-    return 0.0
+def whatever_is_not_worse(
+    epoch: int, values: Mapping[str, float], best_epoch: int | None, best: Mapping[str, float]
+) -> bool:
+    """Nothing more is asked of a checkpoint."""
+    del epoch, values, best_epoch, best
+    return True
 
 
 def nothing(trainer: Trainer) -> None:

@@ -20,6 +20,7 @@ from ft.optim.head_solver import solve_linear_head
 from ft.phases.head_training import draw_weights, train_head
 from ft.phases.many_heads import HeadTraining, Mix
 from ft.phases.plan import HEAD
+from ft.phases.worth import Score
 from ft.tasks.task import Loss, Task
 
 if TYPE_CHECKING:
@@ -148,11 +149,13 @@ def _mix(module: "FineTuner") -> Mix | None:
 def offer_untrained(module: "FineTuner") -> None:
     """Validates the solved head and keeps it as ``best``: from here on there is always a model on disk."""
     values = module.score(module.trainer.datamodule.val_dataloader())  # pyright: ignore[reportAttributeAccessIssue]
-    module.watched_first = values.get(module.task.metric)
     kept: Any = module.trainer.checkpoint_callback
     kept.offer(module.trainer, values, epoch=-1)
-    if module.global_rank == 0 and module.watched_first is not None:
-        print(f"solved head  {module.task.metric} {module.watched_first:.4f}", flush=True)
+    if module.task.metric not in values:
+        return
+    module.scores[-1] = Score.of(values, module.task.metric)
+    if module.global_rank == 0:
+        print(f"solved head  {module.task.metric} {values[module.task.metric]:.4f}", flush=True)
 
 
 def keep_untrained(module: "FineTuner") -> None:

@@ -48,7 +48,8 @@ class Recipe:
         head: How it begins: ``random``, or ``solved``.
         head_rate: What the rate of a solved head is multiplied with, besides.
         layer_decay: Rate of a stage, relative to the one above it.
-        min_gain: A phase is followed by the next only if it has made the best validation value this much better.
+        min_gain: A phase has been worth its time if it has made the task's metric this much better.
+        min_loss_gain: Or the validation loss lower by this share, and the metric no worse (``ft.phases.worth``).
         always: So many phases are gone through in any case.
         frozen_statistics: Normalisation layers of open stages keep their running statistics.
         mixup: alpha of the shares by which training images, or what is stored of them, are blended; 0: none.
@@ -63,6 +64,7 @@ class Recipe:
     head_rate: float = 1.0
     layer_decay: float = 1.0
     min_gain: float = -math.inf
+    min_loss_gain: float = math.inf
     always: int = 0
     frozen_statistics: bool = False
     mixup: float = 0.0
@@ -89,9 +91,13 @@ class Recipe:
         """The epoch in which each phase begins."""
         return [sum(phase.epochs for phase in self.phases[:at]) for at in range(len(self.phases))]
 
+    def number(self, epoch: int) -> int:
+        """Which phase an epoch belongs to, from 0; the last one goes on for ever."""
+        return max((at for at, start in enumerate(self.starts()) if start <= epoch), default=0)
+
     def at(self, epoch: int) -> tuple[PlannedPhase, int]:
-        """The phase of an epoch, and the epoch in which it began; the last phase goes on for ever."""
-        number = max((at for at, start in enumerate(self.starts()) if start <= epoch), default=0)
+        """The phase of an epoch, and the epoch in which it began."""
+        number = self.number(epoch)
         return self.phases[number], self.starts()[number]
 
     def rate(self, epoch: int, stage: str, stages: Sequence[str]) -> float:
@@ -101,40 +107,6 @@ class Recipe:
             return phase.rate
         depth = len(stages) - 1 - stages.index(stage)
         return phase.rate * (self.head_rate if depth == 0 else self.layer_decay ** (depth - 1))
-
-    def margin(self, epoch: int, best_epoch: int | None) -> float:
-        """How much better a checkpoint has to be than the best so far to take its place.
-
-        A phase beyond those that are gone through in any case has to earn what it opens: a validation image more would
-        otherwise let chance choose the deeper of two models.
-
-        Args:
-            epoch: Of the checkpoint.
-            best_epoch: Of the best so far; -1 for a solved head.
-        """
-        starts = self.starts()
-        number = max((at for at, start in enumerate(starts) if start <= epoch), default=0)
-        if number < self.always or best_epoch is None or best_epoch >= starts[number]:
-            return 0.0
-        return max(self.min_gain, 0.0)
-
-    def is_enough(self, epochs: int, scores: Mapping[int, float], mode: str, first: float | None) -> bool:
-        """Whether to end instead of opening the next phase.
-
-        Args:
-            epochs: That are behind.
-            scores: The task's metric after those epochs that were validated.
-            mode: ``max`` or ``min``.
-            first: The metric before the first epoch, where it is known.
-        """
-        sign = 1.0 if mode == "max" else -1.0
-        for number, (start, phase) in enumerate(zip(self.starts(), self.phases, strict=True), start=1):
-            if number >= self.always and epochs == start + phase.epochs:
-                before = [sign * value for epoch, value in scores.items() if epoch < start]
-                before += [] if first is None else [sign * first]
-                during = [sign * value for epoch, value in scores.items() if start <= epoch < epochs]
-                return bool(before and during) and max(during) - max(before) < self.min_gain
-        return False
 
 
 def full(open: frozenset[str], *, epochs: int, head: str, views: int | None) -> Recipe:
@@ -197,6 +169,7 @@ def deepening(
         head_rate=settings["head_rate"] if head != "random" else 1.0,
         layer_decay=settings["layer_decay"],
         min_gain=settings["min_gain"],
+        min_loss_gain=settings["min_loss_gain"],
         always=settings["always"],
         frozen_statistics=settings["frozen_statistics"],
         mixup=settings["mixup"],

@@ -116,7 +116,7 @@ def test_one_pass_over_the_images_stores_what_later_phases_need(build_run, pretr
     assert "view 1" in said[1]
     assert losses.boundaries == {"stage4", "stage3"}
     assert {entry.about["about"]["boundary"] for entry in entries("activations")} == {"stage3", "stage4", "head"}
-    assert run.module.watched_first is not None
+    assert -1 in run.module.scores
 
 
 def test_a_model_is_on_disk_before_the_first_step(build_run, pretrained):
@@ -138,7 +138,7 @@ def test_linear_computes_the_head_and_takes_no_step(build_run, pretrained):
     assert losses.values == []
     assert run.folder.best.is_dir()
     assert run.folder.last.is_dir()
-    assert run.checkpoints.best == run.module.watched_first
+    assert run.checkpoints.best == run.module.scores[-1].metric
 
 
 @pytest.mark.full

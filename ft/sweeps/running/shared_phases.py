@@ -7,8 +7,8 @@
 Shared are the first phases of ``recipe=auto`` by jobs whose configs differ in nothing but
 
 - later entries of ``recipe.phases``: a schedule runs once in each phase and knows of no other;
-- ``recipe.always`` and ``recipe.min_gain``, as long as neither has been asked: during the phases that both go through
-  in any case.
+- ``recipe.always``, ``recipe.min_gain`` and ``recipe.min_loss_gain``, as long as none has been asked: during the phases
+  that both go through in any case.
 
 Nothing is shared where the end of a run is felt from its beginning: with a budget or a time limit, with
 ``trainer.max_epochs`` (it is divided among all phases), by a run of one phase (its schedule ends where the trainer
@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 from ft.job_folder import NOT_OF_A_JOB
 
 # Of the recipe, what may differ between runs that begin alike.
-LATER = ("phases", "always", "min_gain")
+ASKED = ("always", "min_gain", "min_loss_gain")
+LATER = ("phases", *ASKED)
 
 
 class Fork(NamedTuple):
@@ -77,7 +78,7 @@ def num_shared(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
         if pair[0] != pair[1]:
             break
         shared += 1
-    if any(recipes[0][name] != recipes[1][name] for name in ("always", "min_gain")):
+    if any(recipes[0][name] != recipes[1][name] for name in ASKED):
         # At the end of a phase beyond these, and for each checkpoint in it, the two are asked.
         shared = min(shared, *(recipe["always"] for recipe in recipes))
     while shared and any(_goes_on(each, shared) for each in phases):
