@@ -60,7 +60,7 @@ def test_imports_keep_to_the_rules(name: str, file: Path):
     assert not {other for other in uses if within(other, "plugins")}, "the core knows no plugin by name"
     here = room(name)
     if here in LEAVES:
-        assert rooms <= {here, "errors", "input_spec"}, "a leaf imports no other room"
+        assert rooms <= {here, "processors", "errors", "input_spec"}, "a leaf imports no other room"
     if here in ("fork", "new"):
         assert rooms <= {"fork", "errors"}
         assert {other.partition(".")[0] for other in uses} <= {"ft", *sys.stdlib_module_names}, "it only copies files"
@@ -69,7 +69,7 @@ def test_imports_keep_to_the_rules(name: str, file: Path):
     if here == "cache":
         assert rooms <= {"cache", "data", "model", "errors", "input_spec"}
     if here == "machine":
-        assert rooms <= {"machine", "cache", "errors", "input_spec"}
+        assert rooms <= {"machine", "cache", "processors", "errors", "input_spec"}
         assert all(within(other, "ft.cache.folder") for other in inside if within(other, "ft.cache"))
     if here == "inference":
         assert rooms <= {"inference", "data", "tasks", "plain_files", "errors", "input_spec"}
@@ -97,6 +97,7 @@ def test_imports_keep_to_the_rules(name: str, file: Path):
             "plot",
             "errors",
             "input_spec",
+            "processors",
             "show",
         }
         assert not rooms & set(OUTER) - {here}

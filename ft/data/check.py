@@ -5,7 +5,6 @@ skip, quarantine      decodes every image once, so that those that are left out 
                       many there are: splits, order and weights are those of the same data without them
 """
 
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +13,7 @@ import numpy as np
 from ft.data.images import UnreadableImage, decode_image, probe_image
 from ft.data.source import ArrayImages, Bad, Chosen, FileImages, Images, Source, Split
 from ft.errors import UserError, one_of
+from ft.processors import processors
 
 POLICIES = ("error", "skip", "quarantine")
 # Position in a split to the reason.
@@ -47,7 +47,7 @@ def find_bad(images: Images, *, decode: bool) -> dict[int, str]:
     if look is None:
         return {}
     # Pillow decodes without holding Python's lock; what is behind other collections may not bear several threads.
-    threads = 4 if not decode else max(4, os.cpu_count() or 1)
+    threads = 4 if not decode else max(4, processors())
     with ThreadPoolExecutor(threads if file_paths(images) else 1) as pool:
         reasons = pool.map(lambda at: _reason(look, at), range(len(images)))
         return {at: why for at, why in enumerate(reasons) if why is not None}

@@ -1,6 +1,5 @@
 """The loaders: which images, in which order, in which batches, on how many workers."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from ft.data.source import Images
 from ft.data.transforms import Transform
 from ft.data.whole_set import WholeSetLoader
 from ft.errors import require
+from ft.processors import processors
 
 Instead = Callable[[], BatchSource | None]
 
@@ -207,11 +207,11 @@ def nothing_instead(split: str) -> None:
     """Batches of every split come from images."""
 
 
-def num_workers(asked: int | str, *, in_memory: bool, cpus: Callable[[], int | None] = os.cpu_count) -> int:
+def num_workers(asked: int | str, *, in_memory: bool, cpus: Callable[[], int] = processors) -> int:
     """Workers to start. The result of a run does not depend on it, only its speed."""
     if isinstance(asked, int):
         return asked
-    return 0 if in_memory else min(4, max(1, (cpus() or 1) - 1))
+    return 0 if in_memory else min(4, max(1, cpus() - 1))
 
 
 def class_balance(targets: Tensor) -> Tensor:

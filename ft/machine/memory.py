@@ -17,8 +17,9 @@ from torch import nn
 
 from ft.cache.folder import make, place, read_about, touch, write_about
 from ft.machine.allocator import keep_freed_memory
-from ft.machine.system import processor_name, processors
+from ft.machine.system import processor_name
 from ft.machine.timings import Timings
+from ft.processors import processors
 
 FORMAT = 1
 # What was measured while others used the machine is not believed for longer: the jobs of a sweep agree, and later runs

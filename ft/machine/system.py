@@ -1,6 +1,5 @@
-"""What the system says about itself: processors, memory, what others do. Linux says most; the rest is assumed quiet."""
+"""What the system says about itself: threads, memory, what others do. Linux says most; the rest is assumed quiet."""
 
-import math
 import os
 import platform
 from functools import cache
@@ -8,29 +7,15 @@ from importlib.util import find_spec
 
 import torch
 
+from ft.processors import processors
+
 BUSY_SHARE = 0.25  # of the processors' time
-
-
-def processors() -> int:
-    """Processors that this process may use: by affinity, and by the quota of its container."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(count, math.ceil(min(quota(), count))))
 
 
 @cache
 def compute_threads() -> int:
     """Threads that torch may compute with: as many as it had before a run of this process chose fewer for itself."""
     return min(processors(), torch.get_num_threads())
-
-
-def quota(file: str = "/sys/fs/cgroup/cpu.max") -> float:
-    """Processors' worth of time in a container, as Linux's control groups (version 2) say it; infinite without."""
-    try:
-        with open(file, encoding="ascii") as opened:
-            allowed, period = opened.read().split()
-        return math.inf if allowed == "max" else int(allowed) / int(period)
-    except (OSError, ValueError):
-        return math.inf
 
 
 def processor_name() -> str:

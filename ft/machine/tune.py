@@ -16,8 +16,9 @@ from ft.machine.choice import Choice
 from ft.machine.decide import Variant, batch_that_fits, earns_its_compilation, fastest, processes
 from ft.machine.memory import fingerprint, machine_facts, recall, remember
 from ft.machine.race import measure, timed_batch
-from ft.machine.system import Others, compute_threads, free_memory, has_compiler, processors
+from ft.machine.system import Others, compute_threads, free_memory, has_compiler
 from ft.machine.timings import Measured, Timings, seconds
+from ft.processors import processors
 
 
 @dataclass(frozen=True)

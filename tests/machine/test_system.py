@@ -1,29 +1,9 @@
 """What the system says, and what it means when it says nothing."""
 
-import math
-import os
-
-import pytest
 import torch
 
 from ft.machine.race import thread_counts
-from ft.machine.system import Others, free_memory, is_out_of_memory, processors, quota
-
-
-@pytest.mark.parametrize(
-    ("text", "value"), [("max 100000\n", math.inf), ("150000 100000\n", 1.5), ("nonsense", math.inf)]
-)
-def test_a_container_s_quota_is_read(tmp_path, text, value):
-    (tmp_path / "cpu.max").write_text(text)
-    assert quota(str(tmp_path / "cpu.max")) == value
-    assert quota(str(tmp_path / "absent")) == math.inf
-
-
-def test_processors_are_those_of_this_process(monkeypatch):
-    monkeypatch.setattr("ft.machine.system.quota", lambda: math.inf)
-    assert processors() == len(os.sched_getaffinity(0))
-    monkeypatch.setattr("ft.machine.system.quota", lambda: 0.5)
-    assert processors() == 1
+from ft.machine.system import Others, free_memory, is_out_of_memory
 
 
 def test_free_memory_is_known_on_linux():

@@ -103,7 +103,7 @@ def test_jobs_run_side_by_side_and_share_the_processor(new_job, script):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("OMP_NUM_THREADS", raising=False)
-        patch.setattr("os.cpu_count", lambda: 8)
+        patch.setattr("ft.sweeps.running.isolated.processors", lambda: 8)
         run_all_isolated(folders, at_a_time=2, python=script(code))
     assert [folder.result().status for folder in folders] == ["finished", "finished"]
     assert [(folder.path / "begun").read_text() for folder in folders] == ["4", "4"]

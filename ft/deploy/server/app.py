@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from ft.deploy.server.ask import Door
 from ft.deploy.server.info import describe_model
 from ft.deploy.server.options import Serving
 from ft.inference.predictor import Predictor
+from ft.processors import processors
 
 PAGE = Path(__file__).parent / "page.html"
 PATHS = "GET /, POST /predict, GET /info, GET /health"
@@ -55,7 +55,7 @@ def build_server(
         batch_timeout=serving.batch_timeout,
     )
     num_classes = len(predictor.reading.classes) if predictor.reading.task == "classification" else None
-    decoding = anyio.CapacityLimiter(os.cpu_count() or 1)
+    decoding = anyio.CapacityLimiter(processors())
     door = Door(serving.limits, predictor.transform, num_classes, decoding)
     return _with_our_words(_lit_server(api, serving), door, info)
 

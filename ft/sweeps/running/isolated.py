@@ -23,6 +23,7 @@ from typing import IO
 
 from ft.errors import Terminated
 from ft.job_folder import FAILED, JobFolder, Result
+from ft.processors import processors
 
 ROOT = Path(__file__).parent.parent.parent.parent
 # Exit codes of a verb: ft.command.verb, whose import would begin Hydra.
@@ -53,7 +54,7 @@ def run_all_isolated(
     Raises:
         KeyboardInterrupt: Likewise; jobs that were waiting are not begun.
     """
-    processes = Processes(threads=max(1, (os.cpu_count() or 1) // at_a_time) if at_a_time > 1 else None)
+    processes = Processes(threads=max(1, processors() // at_a_time) if at_a_time > 1 else None)
 
     def run(folder: JobFolder) -> None:
         if not processes.asked:
