@@ -34,7 +34,7 @@ from ft.optim.options import OptimizerOptions, ScheduleOptions
 from ft.phases.budget import Budget, EndInTime
 from ft.phases.prefix_cache import PrefixCache
 from ft.phases.recipe import Recipe
-from ft.phases.worth import earns_place
+from ft.phases.worth import takes_place
 from ft.plugin import Plugin, fold
 from ft.quarantine import list_bad_images
 from ft.run_folder import RunFolder, write_whole
@@ -118,7 +118,7 @@ def build(
     trainer, metrics, checkpoints = build_trainer(
         config, folder, task, plugins, [interrupt, EndInTime(budget), *callbacks]
     )
-    checkpoints.earns_place = partial(earns_place, recipe, task)
+    checkpoints.takes_place = partial(takes_place, recipe, task)
     refuse_with_shards(config, trainer, data, plugins, recipe)
     if module.optimizer_options.full_batch:
         refuse_with_full_batch(module, trainer, data, plugins)

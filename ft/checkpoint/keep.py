@@ -6,7 +6,7 @@ Not Lightning's ``ModelCheckpoint``: it (2.6.6) writes ``last`` only when ``best
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
@@ -20,7 +20,20 @@ from ft.checkpoint.not_written import NotWritten
 
 # What happens where a checkpoint cannot be written.
 ON_ERROR = ("stop", "go_on")
-EarnsPlace = Callable[[int, Mapping[str, float], int | None, Mapping[str, float]], bool]
+
+
+class Kept(NamedTuple):
+    """The checkpoint ``best``.
+
+    Attributes:
+        epoch: Of its weights; -1 for a head that was solved and not trained.
+        values: Its metrics.
+        top: The best metric of this one and all that were in its place before.
+    """
+
+    epoch: int
+    values: Mapping[str, float]
+    top: float
 
 
 class KeepCheckpoints(Checkpoint):
@@ -33,8 +46,8 @@ class KeepCheckpoints(Checkpoint):
         on_error: One of ``ON_ERROR``.
 
     Attributes:
-        earns_place: From the epoch and the values of a checkpoint, and those of the best so far, to whether it may take
-            that one's place if it is not worse.
+        takes_place: From the epoch and the values of a checkpoint, and the one that is kept, to whether it takes that
+            one's place.
         before_last: Called at the end of each epoch, before ``last`` says that it is over: what a run that is killed
             right afterwards would not write again.
     """
@@ -44,11 +57,12 @@ class KeepCheckpoints(Checkpoint):
         self.metric = metric
         self.on_error = on_error
         self.sign = 1.0 if mode == "max" else -1.0
-        self.earns_place: EarnsPlace = whatever_is_not_worse
+        self.takes_place: Callable[[int, Mapping[str, float], Kept], bool] = self._is_not_worse
         self.before_last: Callable[[Trainer], None] = nothing
         self.best: float | None = None
         self.best_epoch: int | None = None
         self.best_values: dict[str, float] = {}
+        self.top: float | None = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Inside an epoch; at its end the epoch's own values are still to come.
@@ -70,7 +84,7 @@ class KeepCheckpoints(Checkpoint):
             self.write(trainer, "last")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "best_epoch": self.best_epoch, "best_values": self.best_values}
+        return {"best": self.best, "best_epoch": self.best_epoch, "best_values": self.best_values, "top": self.top}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         kept = current(self.folder / "best")
@@ -84,13 +98,14 @@ class KeepCheckpoints(Checkpoint):
                 state_dict = {"best": None, "best_epoch": None, "best_values": {}}
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
         self.best_values = state_dict["best_values"]
+        self.top = state_dict.get("top", self.best)  # older checkpoints do not have it
 
     def _offer_logged(self, trainer: Trainer) -> None:
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.offer(trainer, values, epoch=trainer.current_epoch)
 
     def offer(self, trainer: Trainer, values: dict[str, float], *, epoch: int) -> bool:
-        """Keeps the weights that are in the model now as ``best``, if they are not worse than those that are.
+        """Keeps the weights that are in the model now as ``best``, if they take the place of those that are.
 
         Args:
             trainer: Writes the checkpoint.
@@ -102,20 +117,24 @@ class KeepCheckpoints(Checkpoint):
         """
         if self.metric not in values:
             return False
-        # A metric that is no number never beats one that is, but the first epoch has to leave a checkpoint.
-        score = self.sign * values[self.metric]
-        score = -math.inf if math.isnan(score) else score
-        # Of two epochs with the same score the later one: it was trained longer, and at a lower rate.
-        if self.best is not None and score < self.sign * self.best:
+        kept = (
+            None if self.top is None or self.best_epoch is None else Kept(self.best_epoch, self.best_values, self.top)
+        )
+        if kept is not None and not self.takes_place(epoch, values, kept):
             return False
-        if not self.earns_place(epoch, values, self.best_epoch, self.best_values):
-            return False
-        before = self.best, self.best_epoch, self.best_values
+        before = self.best, self.best_epoch, self.best_values, self.top
         self.best, self.best_epoch, self.best_values = values[self.metric], epoch, values
+        if self.top is None or math.isnan(self.top) or self.sign * self.best > self.sign * self.top:
+            self.top = self.best
         written = self.write(trainer, "best")
         if not written:
-            self.best, self.best_epoch, self.best_values = before
+            self.best, self.best_epoch, self.best_values, self.top = before
         return written
+
+    def _is_not_worse(self, epoch: int, values: Mapping[str, float], kept: Kept) -> bool:
+        """A metric that is no number never beats one that is; of equals the later one: it was trained longer."""
+        del epoch
+        return math.isnan(kept.top) or self.sign * values[self.metric] >= self.sign * kept.top
 
     def write(self, trainer: Trainer, name: str) -> bool:
         """Writes a checkpoint of what is in the model now; to be called in every process.
@@ -157,14 +176,6 @@ class KeepCheckpoints(Checkpoint):
         if told and trainer.is_global_zero:
             print(f"{told} The run goes on without it (checkpoint.on_error=go_on).", flush=True)
         return not told
-
-
-def whatever_is_not_worse(
-    epoch: int, values: Mapping[str, float], best_epoch: int | None, best: Mapping[str, float]
-) -> bool:
-    """Nothing more is asked of a checkpoint."""
-    del epoch, values, best_epoch, best
-    return True
 
 
 def nothing(trainer: Trainer) -> None:

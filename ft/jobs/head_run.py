@@ -18,7 +18,7 @@ from ft.jobs.shared_features import FeatureLoaders
 from ft.model.timm_model import TimmModel
 from ft.phases.budget import Budget, EndInTime
 from ft.phases.prefix_cache import PrefixCache
-from ft.phases.worth import earns_place
+from ft.phases.worth import takes_place
 from ft.run_folder import RunFolder
 from ft.tasks.task import Task
 
@@ -55,7 +55,7 @@ def head_run(
     module = build_module(config, model, task, shared.data, [], recipe, cache)
     interrupt = StopBetweenBatches()
     trainer, metrics, checkpoints = build_trainer(config, place, task, [], [interrupt, EndInTime(budget)])
-    checkpoints.earns_place = partial(earns_place, recipe, task)
+    checkpoints.takes_place = partial(takes_place, recipe, task)
     loaders = FeatureLoaders(shared.loaders, evaluated, seed=config["seed"])
     begin(place, config, task)
     return Run(config, place, False, shared.data, loaders, module, trainer, metrics, checkpoints, interrupt)

@@ -48,8 +48,8 @@ class Recipe:
         head: How it begins: ``random``, or ``solved``.
         head_rate: What the rate of a solved head is multiplied with, besides.
         layer_decay: Rate of a stage, relative to the one above it.
-        min_gain: A phase has been worth its time if it has made the task's metric this much better.
-        min_loss_gain: Or the validation loss lower by this share, and the metric no worse (``ft.phases.worth``).
+        min_gain: Difference of the task's metric that counts: less is chance (``ft.phases.worth``).
+        min_loss_gain: Share of the validation loss that counts where the metric is no worse.
         always: So many phases are gone through in any case.
         frozen_statistics: Normalisation layers of open stages keep their running statistics.
         mixup: alpha of the shares by which training images, or what is stored of them, are blended; 0: none.

@@ -1,7 +1,11 @@
-"""Whether a deeper phase is worth its time: by how much a model has to be better than the one before.
+"""Which of two models is the better one, where validation has little to say; and so which phase was worth its time.
 
 The metric of a small validation split moves in steps of an image, and stands still where nearly all of them are right:
-then the loss, which moves with every image, says which of two models is the better one.
+the best of twenty epochs by its metric alone is the luckiest one. So
+
+- within a phase the later epoch is kept, unless it is worse by what counts (``min_gain``): it was trained longer, and
+  at a lower rate;
+- a deeper phase has to be better by what counts, or no worse with a lower loss, which moves with every image.
 """
 
 import math
@@ -9,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from ft.checkpoint.keep import Kept
     from ft.phases.recipe import Recipe
     from ft.tasks.task import Task
 
@@ -32,70 +37,68 @@ class Score(NamedTuple):
         return cls(values.get(metric, math.nan), values.get(LOSS, math.nan))
 
 
-def is_gain(score: Score, before: Score, mode: str, *, min_gain: float, min_loss_gain: float) -> bool:
-    """Whether a model is better by more than chance would make it.
+def takes_place(recipe: "Recipe", task: "Task", epoch: int, values: Mapping[str, float], kept: "Kept") -> bool:
+    """Whether a checkpoint is kept instead of the one that is.
 
     Args:
-        score: Of the model.
-        before: Of the one it is compared with; anything is better than a metric that is no number.
-        mode: ``max`` or ``min``: of the metric.
-        min_gain: Enough of the metric.
-        min_loss_gain: Share of the loss that is enough where the metric is not worse.
-    """
-    gain = (score.metric - before.metric) * (1.0 if mode == "max" else -1.0)
-    if math.isnan(before.metric) or gain >= min_gain:
-        return True
-    return gain >= 0.0 and score.loss <= (1.0 - min_loss_gain) * before.loss
-
-
-def earns_place(
-    recipe: "Recipe",
-    task: "Task",
-    epoch: int,
-    values: Mapping[str, float],
-    best_epoch: int | None,
-    best: Mapping[str, float],
-) -> bool:
-    """Whether a checkpoint that is not worse than the best so far may take its place.
-
-    A phase beyond those that are gone through in any case has to earn what it opens: a validation image more would
-    otherwise let chance choose the deeper of two models.
-
-    Args:
-        recipe: Knows the phases.
+        recipe: Knows the phases, and what counts.
         task: Knows the metric.
         epoch: Of the checkpoint.
         values: Its metrics.
-        best_epoch: Of the best so far; -1 for a solved head, ``None`` for none.
-        best: Its metrics.
+        kept: The best so far.
     """
-    number = recipe.number(epoch)
-    if number < recipe.always or best_epoch is None or best_epoch >= recipe.starts()[number]:
-        return True
-    now, before = (Score.of(each, task.metric) for each in (values, best))
-    return is_gain(now, before, task.mode, min_gain=max(recipe.min_gain, 0.0), min_loss_gain=recipe.min_loss_gain)
+    best = Score(kept.top, Score.of(kept.values, task.metric).loss)
+    return _takes_place(recipe, task.mode, epoch, Score.of(values, task.metric), kept.epoch, best)
 
 
 def is_enough(recipe: "Recipe", task: "Task", epochs: int, scores: Mapping[int, Score]) -> bool:
     """Whether to end instead of opening the next phase: the last one was not worth its time.
 
     Args:
-        recipe: Knows the phases.
+        recipe: Knows the phases, and what counts.
         task: Knows the metric.
         epochs: That are behind.
         scores: After those epochs that were validated; -1 is before the first.
     """
-    sign = 1.0 if task.mode == "max" else -1.0
     for number, (start, phase) in enumerate(zip(recipe.starts(), recipe.phases, strict=True), start=1):
         if number >= recipe.always and epochs == start + phase.epochs:
-            before = {epoch: score for epoch, score in scores.items() if epoch < start}
+            before = {epoch: score for epoch, score in sorted(scores.items()) if epoch < start}
             during = [score for epoch, score in scores.items() if start <= epoch < epochs]
             if not before or not during:
                 return False
-            # Of equals the later one, as among checkpoints.
-            best = before[max(before, key=lambda epoch: (sign * before[epoch].metric, epoch))]
-            return not any(
-                is_gain(each, best, task.mode, min_gain=recipe.min_gain, min_loss_gain=recipe.min_loss_gain)
-                for each in during
-            )
+            best = _best_of(recipe, task.mode, before)
+            return not any(_is_gain(recipe, task.mode, score, best, recipe.min_gain) for score in during)
     return False
+
+
+def _takes_place(recipe: "Recipe", mode: str, epoch: int, score: Score, kept: int, best: Score) -> bool:
+    """Likewise; ``best`` has the best metric of all that have been kept, and the loss of the one that is."""
+    number = recipe.number(epoch)
+    if number >= recipe.always and kept < recipe.starts()[number]:
+        return _is_gain(recipe, mode, score, best, max(recipe.min_gain, 0.0))
+    if math.isnan(best.metric):
+        return True
+    gain = _gain(mode, score, best)
+    return gain >= 0.0 or gain > -recipe.min_gain
+
+
+def _is_gain(recipe: "Recipe", mode: str, score: Score, best: Score, min_gain: float) -> bool:
+    """Whether a model is better by more than chance would make it; anything is better than no number."""
+    gain = _gain(mode, score, best)
+    if math.isnan(best.metric) or gain >= min_gain:
+        return True
+    return gain >= 0.0 and score.loss <= (1.0 - recipe.min_loss_gain) * best.loss
+
+
+def _gain(mode: str, score: Score, best: Score) -> float:
+    return (score.metric - best.metric) * (1.0 if mode == "max" else -1.0)
+
+
+def _best_of(recipe: "Recipe", mode: str, scores: Mapping[int, Score]) -> Score:
+    """The best metric of those that were kept, one after the other, and the loss of the last."""
+    (kept, best), *later = scores.items()
+    for epoch, score in later:
+        if _takes_place(recipe, mode, epoch, score, kept, best):
+            top = score.metric if math.isnan(best.metric) or _gain(mode, score, best) > 0 else best.metric
+            kept, best = epoch, Score(top, score.loss)
+    return best

@@ -1,4 +1,4 @@
-"""A deeper phase has to be worth its time, or the run ends with what it had before."""
+"""A deeper phase has to be worth its time, and a validation image more or less decides nothing."""
 
 import math
 from types import SimpleNamespace
@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from ft.checkpoint.keep import Kept
 from ft.phases.recipe import PlannedPhase, Recipe, computed_head, full
-from ft.phases.worth import Score, earns_place, is_enough, is_gain
+from ft.phases.worth import Score, is_enough, takes_place
 
 PHASE = PlannedPhase(frozenset({"head"}), 2, 1, 1.0)
 MODES = pytest.mark.parametrize("mode", ["max", "min"])
+FULL = full(frozenset({"head"}), epochs=4, head="solved", views=None)
 
 
 def auto(always: int = 0, phases: int = 2) -> Recipe:
@@ -21,13 +23,21 @@ def task(mode: str = "max") -> Any:
     return SimpleNamespace(metric="val/acc", mode=mode)
 
 
-def flipped(metric: float, mode: str) -> float:
-    return metric if mode == "max" else 1 - metric
+def took(
+    recipe: Recipe, epoch: int, metric: float, loss: float, *, kept: int, mode: str = "max", top: float = 0.9
+) -> bool:
+    """Whether a checkpoint takes the place of one with 0.9 and a loss of 0.5."""
+
+    def flipped(value: float) -> float:
+        return value if mode == "max" else 1 - value
+
+    best = Kept(kept, {"val/acc": flipped(0.9), "val/loss": 0.5}, flipped(top))
+    return takes_place(recipe, task(mode), epoch, {"val/acc": flipped(metric), "val/loss": loss}, best)
 
 
 @MODES
 @pytest.mark.parametrize(
-    ("metric", "loss", "gain"),
+    ("metric", "loss", "taken"),
     [
         (0.921, 0.9, True),  # the metric is enough
         (0.905, 0.49, False),  # a validation image more may be chance
@@ -38,13 +48,36 @@ def flipped(metric: float, mode: str) -> float:
         (math.nan, 0.10, False),
     ],
 )
-def test_better_is_a_metric_that_is_or_a_loss_without_a_worse_metric(metric, loss, gain, mode):
-    score, before = Score(flipped(metric, mode), loss), Score(flipped(0.9, mode), 0.5)
-    assert is_gain(score, before, mode, min_gain=0.01, min_loss_gain=0.1) is gain
+def test_a_deeper_phase_has_to_be_better_by_what_counts(metric, loss, taken, mode):
+    assert took(auto(always=1), 2, metric, loss, kept=1, mode=mode) is taken
+    assert took(auto(always=1), 2, metric, loss, kept=-1, mode=mode) is taken
 
 
-def test_anything_is_better_than_no_number():
-    assert is_gain(Score(0.1, 9.0), Score(math.nan, math.nan), "max", min_gain=0.01, min_loss_gain=0.1)
+@MODES
+@pytest.mark.parametrize(
+    ("metric", "taken"), [(0.92, True), (0.9, True), (0.895, True), (0.88, False), (math.nan, False)]
+)
+@pytest.mark.parametrize(("epoch", "kept"), [(0, -1), (1, 0), (3, 2), (99, 2)])
+def test_within_a_phase_the_later_epoch_is_kept_unless_it_is_worse_by_what_counts(epoch, kept, metric, taken, mode):
+    assert took(auto(always=1), epoch, metric, 9.0, kept=kept, mode=mode) is taken
+
+
+@MODES
+def test_many_small_losses_do_not_add_up(mode):
+    """Worse is worse than the best that was ever kept."""
+    assert not took(auto(always=1), 3, 0.895, 0.5, kept=2, mode=mode, top=0.91)
+    assert not took(auto(always=1), 2, 0.905, 0.1, kept=1, mode=mode, top=0.91)
+
+
+@MODES
+def test_without_phases_whatever_is_not_worse_is_kept(mode):
+    assert [took(FULL, 2, metric, 9.0, kept=1, mode=mode) for metric in (0.899, 0.9, 0.901)] == [False, True, True]
+
+
+@pytest.mark.parametrize("recipe", [auto(always=1), FULL])
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_anything_is_better_than_no_number(recipe, epoch):
+    assert took(recipe, epoch, 0.1, 9.0, kept=0, top=math.nan)
 
 
 @pytest.mark.parametrize(
@@ -74,38 +107,11 @@ def test_where_the_metric_stands_still_the_loss_opens_the_next_phase(loss, enoug
     assert is_enough(auto(always=2), task(), 4, scores) is enough
 
 
-@pytest.mark.parametrize(
-    ("epoch", "best_epoch", "values", "earned"),
-    [
-        (0, None, (0.1, 9.0), True),
-        (
-            1,
-            -1,
-            (0.9, 0.5),
-            True,
-        ),  # the first phase is gone through in any case: it need not beat the solved head by much
-        (2, 1, (0.905, 0.5), False),  # the second has to earn its depth
-        (2, -1, (0.905, 0.5), False),
-        (2, 1, (0.91, 0.5), True),
-        (2, 1, (0.90, 0.4), True),
-        (3, 2, (0.90, 0.5), True),  # within it the better one is the best
-        (99, 2, (0.90, 0.5), True),
-    ],
-)
-def test_a_deeper_phase_has_to_earn_the_place_of_the_best(epoch, best_epoch, values, earned):
-    now, best = (dict(zip(("val/acc", "val/loss"), each, strict=True)) for each in (values, (0.9, 0.5)))
-    assert earns_place(auto(always=1), task(), epoch, now, best_epoch, best) is earned
-    assert earns_place(
-        full(frozenset({"head"}), epochs=4, head="solved", views=None), task(), epoch, now, best_epoch, best
-    )
-
-
 def test_so_many_phases_are_gone_through_in_any_case():
     scores = {epoch: Score(0.5, 0.5) for epoch in range(-1, 4)}
     assert [is_enough(auto(always=2, phases=3), task(), epochs, scores) for epochs in (2, 4)] == [False, True]
 
 
 def test_full_and_linear_never_end_early():
-    recipe = full(frozenset({"head"}), epochs=2, head="random", views=None)
-    assert not is_enough(recipe, task(), 2, {-1: Score(0.99), 0: Score(0.9), 1: Score(0.1)})
+    assert not is_enough(FULL, task(), 4, {-1: Score(0.99), 0: Score(0.9), 3: Score(0.1)})
     assert not computed_head().trains
