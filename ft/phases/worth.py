@@ -3,10 +3,10 @@
 The metric of a small validation split moves in steps of an image, and stands still where nearly all of them are right:
 the best of twenty epochs by its metric alone is the luckiest one. So
 
-- the later epoch is kept, unless it is worse by what counts (``min_gain``): it was trained longer, and within a phase at
-  a lower rate;
-- a phase beyond those that are gone through in any case (``always``) takes the place of what was before it only if it is
-  better by what counts, or no worse with a lower loss, which moves with every image.
+- the later epoch is kept, unless it is worse by what counts (``min_gain``): it was trained longer, and within a phase
+  at a lower rate;
+- a phase beyond those that are gone through in any case (``always``) takes the place of what was before it only if it
+  is better by what counts, or no worse with a lower loss, which moves with every image.
 """
 
 import math
