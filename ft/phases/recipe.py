@@ -169,7 +169,8 @@ def deepening(
         head_rate=settings["head_rate"] if head != "random" else 1.0,
         layer_decay=settings["layer_decay"],
         min_gain=settings["min_gain"],
-        min_loss_gain=settings["min_loss_gain"],
+        # Runs that were begun without it, and recipes of forks, go on by the metric alone.
+        min_loss_gain=settings.get("min_loss_gain", math.inf),
         always=settings["always"],
         frozen_statistics=settings["frozen_statistics"],
         mixup=settings["mixup"],

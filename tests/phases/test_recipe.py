@@ -1,5 +1,7 @@
 """What a recipe says for each epoch follows from the epoch and from what validation has said."""
 
+import math
+
 import pytest
 import torch
 
@@ -28,6 +30,13 @@ SETTINGS = {
 def deep(**changes) -> Recipe:
     options = {"num_images": 640, "batch_size": 32, "open": frozenset(STAGES), "head": None, **changes}
     return deepening(SETTINGS, STAGES, **options)
+
+
+def test_a_recipe_that_says_nothing_of_the_loss_goes_by_the_metric_alone():
+    older = {name: value for name, value in SETTINGS.items() if name != "min_loss_gain"}
+    recipe = deepening(older, STAGES, num_images=640, batch_size=32, open=frozenset(STAGES), head=None)
+    assert recipe.min_loss_gain == math.inf
+    assert deep().min_loss_gain == 0.1
 
 
 def test_each_phase_opens_its_share_of_the_backbone_from_the_top():

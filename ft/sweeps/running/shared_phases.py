@@ -78,7 +78,7 @@ def num_shared(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
         if pair[0] != pair[1]:
             break
         shared += 1
-    if any(recipes[0][name] != recipes[1][name] for name in ASKED):
+    if any(recipes[0].get(name) != recipes[1].get(name) for name in ASKED):
         # At the end of a phase beyond these, and for each checkpoint in it, the two are asked.
         shared = min(shared, *(recipe["always"] for recipe in recipes))
     while shared and any(_goes_on(each, shared) for each in phases):
