@@ -71,12 +71,12 @@ def test_two_entries_of_the_same_depth_are_one_phase(default):
 
 
 def test_what_is_asked_later_may_differ_until_it_is_asked(default):
-    """``always=2`` and ``3``: both go through two phases without a question."""
-    assert default["recipe"]["always"] == 2
-    more = changed(default, recipe__always=3)
-    assert num_shared(default, more) == 2
-    assert num_shared(default, changed(default, recipe__min_gain=0.1)) == 2
-    assert num_shared(more, changed(more, recipe__min_gain=0.1)) == 3
+    """``always=3`` and ``2``: both go through two phases without a question."""
+    assert default["recipe"]["always"] == 3
+    less = changed(default, recipe__always=2)
+    assert num_shared(default, less) == 2
+    assert num_shared(default, changed(default, recipe__min_gain=0.1)) == 3
+    assert num_shared(less, changed(less, recipe__min_gain=0.1)) == 2
     assert num_shared(changed(default, recipe__always=0), default) == 0
 
 
