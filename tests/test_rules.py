@@ -103,6 +103,42 @@ def test_the_defaults_of_every_verb_keep_the_rules():
             check_values(plain, verb)
 
 
+PHASE = {"depth": 0.5, "steps": 9, "views": 1, "rate": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "told"),
+    [
+        ({"phases": []}, r"recipe.phases must be a list of groups with depth, steps, views, rate, got \[\]"),
+        ({"phases": None}, "recipe.phases must be a list"),
+        ({"phases": "abc"}, "recipe.phases must be a list"),
+        ({"phases": [PHASE, 3]}, "recipe.phases.1 must be a group with depth, steps, views, rate, got 3"),
+        ({"phases": [{**PHASE, "stepps": 1}]}, "recipe.phases.0 has no stepps; .* Did you mean steps"),
+        ({"phases": [{"depth": 0.5}]}, "recipe.phases.0 lacks steps"),
+        *(
+            ({"phases": [{**PHASE, key: value}]}, f"recipe.phases.0.{key} must be")
+            for key, value in [
+                ("depth", 0), ("depth", 2), ("depth", float("nan")), ("steps", -5), ("steps", 1.5), ("views", 0),
+                ("rate", -1), ("rate", float("nan")),
+            ]
+        ),
+        ({"crop": [1, 0.5]}, r"recipe.crop must be \[least, most\] with 0 < least <= most <= 1"),
+        ({"crop": [0.5]}, "recipe.crop must be"),
+        ({"crop": 0.5}, "recipe.crop must be a list of a finite number, got 0.5"),
+        ({"min_epochs": 13, "max_epochs": 12}, "recipe.min_epochs must be at most recipe.max_epochs=12, got 13"),
+        ({"layer_decay": 0}, r"recipe.layer_decay must be in \(0, 1\], got 0"),
+        ({"always": -1}, "recipe.always must be at least 0, got -1"),
+        ({"min_gain": float("nan")}, "recipe.min_gain must be a finite number, got nan"),
+        ({"min_loss_gain": 2}, r"recipe.min_loss_gain must be in \[0, 1\], got 2"),
+        ({"flip": 3}, r"recipe.flip must be in \[0, 1\], got 3"),
+        ({"head_training": {"steps": 0}}, "recipe.head_training.steps must be at least 1, got 0"),
+    ],
+)  # fmt: skip
+def test_a_recipe_that_no_run_could_go_through_is_refused(recipe: dict[str, Any], told: str):
+    with pytest.raises(UserError, match=told):
+        check_values({"recipe": recipe}, "train")
+
+
 def test_timm_knows_what_its_source_names():
     import timm
 

@@ -117,6 +117,12 @@ def _explain_grammar(override: str | None) -> str:
     called = re.match(r"(\w+)\(", value)
     if called and called[1] not in FUNCTIONS and (hint := did_you_mean(called[1], FUNCTIONS)):
         return f"{key}={value}: Hydra has no {called[1]}(...).{hint}"
+    if value.startswith("[") and value.endswith("]"):
+        entries = ",".join(f'"{entry.strip()}"' for entry in value[1:-1].split(","))
+        return (
+            f"{key}={value}: Hydra reads its entries as its own grammar.\n"
+            f"Quote each, and the whole: '{key}=[{entries}]'"
+        )
     odd = " ".join(sorted(GRAMMAR & set(value) - {" "}))
     return (
         f"{key}: Hydra reads {odd or 'some characters'} in {value} as its own grammar.\n"
@@ -134,6 +140,8 @@ def _explain_key(key: str, keys: Keys, conf: Path) -> str:
             f"the present {group} has no {inner}; {group}={' and '.join(brought)} "
             f"{'have' if brought[1:] else 'has'} it.\nTo give it to this one all the same, write +{key}=VALUE."
         )
+    if key in keys.sections:
+        return f"{key} is given a group with a key that it does not have.\nTo add one, write '+{key}.NAME=VALUE'."
     hint = _either(keys.nearest(key))
     return f"there is no config key {key}.{hint}\nTo add a new key, write +{key}=VALUE; --cfg job shows all."
 

@@ -52,7 +52,11 @@ def parquet_table(path: Path, columns: Mapping[str, type]) -> Iterator[Table]:
 
         class Groups:
             def write(self, row: Sequence[Any]) -> None:
-                waiting.append([_cell(each) for each in row])
+                pairs = zip(row, columns.values(), strict=True)
+                # A whole number of more than 64 bits is no double to pyarrow.
+                waiting.append(
+                    [float(each) if kind is float and each is not None else _cell(each) for each, kind in pairs]
+                )
                 if len(waiting) == GROUP:
                     flush()
 

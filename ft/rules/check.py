@@ -5,6 +5,7 @@ from typing import Any
 
 from ft.errors import UserError, did_you_mean
 from ft.kinds import fits, is_choice
+from ft.rules.recipe import refuse_wrong_recipe
 from ft.rules.rule import Rule
 from ft.rules.signatures import parameters
 from ft.rules.table import TABLE
@@ -31,6 +32,8 @@ def check_values(config: Mapping[str, Any], verb: str) -> None:
         value = _at(config, key)
         if value is not MISSING and value != "???":
             _check(key, value, rule)
+    if isinstance(config.get("recipe"), Mapping):
+        refuse_wrong_recipe(config["recipe"])
     sections = {name: config.get(name) for name in OF_A_TARGET}
     for name in LISTS_OF_TARGETS:
         entries = config.get(name)

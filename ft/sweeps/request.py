@@ -40,8 +40,9 @@ class Request:
         settings: The section ``sweep`` of the config.
         space: What varies.
         fixed: Overrides of every run.
-        metric: The task's.
+        metric: What decides: the first of ``sweep.metrics``, or the task's.
         mode: ``max`` or ``min``.
+        returned: Its name, unless it is the task's.
         seed: Of the first run of each trial.
         runs_dir: Where runs and sweeps go.
         one_process: Whether a run is one; several start the command anew, which in a sweep would start the sweep.
@@ -55,6 +56,7 @@ class Request:
     fixed: tuple[str, ...]
     metric: str
     mode: str
+    returned: str
     seed: int
     runs_dir: str
     one_process: bool
@@ -75,7 +77,8 @@ class Request:
         return {
             **told,
             "metrics": self.metrics,
-            "overrides": sorted(self.fixed),
+            # A word that is said twice, as with resume=, says nothing new.
+            "overrides": sorted(set(self.fixed)),
             "space": self.space.texts(),
             "seed": self.seed,
         }
@@ -114,14 +117,18 @@ def read_request(arguments: Sequence[str], composer: Composer) -> Request:
     _check_screen(settings["screen"], fixed, space, composer)
     if settings["seeds"] > 1 and any(parameter.key == "seed" for parameter in space.parameters):
         raise UserError("seed is searched already: leave out sweep.seeds, or seed=...")
-    if settings["method"] == "trials":
+    if settings["method"] == "backbones":
+        _refuse_search(space, settings)
+    else:
         metrics = settings["metrics"] or [config["task"]["metric"]]
         refuse_unsearchable(space, sampler=settings["sampler"], pruner=settings["pruner"], metrics=list(metrics))
     _try_each(space, fixed, composer)
+    task = config["task"]
+    metric, mode = next(iter((settings["metrics"] or {task["metric"]: task["mode"]}).items()))
     choice = next((str(each.value()) for each in of_sweep if each.key_or_group == "sweep"), "grid")
     return Request(
         tuple(words), own, choice, settings, space, tuple(fixed),
-        metric=config["task"]["metric"], mode=config["task"]["mode"], seed=config["seed"],
+        metric=metric, mode=mode, returned="" if metric == task["metric"] else metric, seed=config["seed"],
         runs_dir=config["runs_dir"], one_process=config["trainer"]["strategy"] == "auto",
     )  # fmt: skip
 
@@ -173,8 +180,9 @@ def _remembered(arguments: Sequence[str], composer: Composer) -> list[str]:
 def _check(settings: Mapping[str, Any]) -> None:
     one_of(settings["method"], METHODS, "sweep.method")
     one_of(settings["soup"], ("none", "greedy"), "sweep.soup")
-    named = settings["name"] is None or is_plain_name(settings["name"])
-    require(named, "sweep.name", "must be the name of one folder, of letters, digits, - and _", settings["name"])
+    # Without spaces: it is printed as a part of commands.
+    named = settings["name"] is None or (is_plain_name(settings["name"]) and " " not in settings["name"])
+    require(named, "sweep.name", "must be the name of one folder, without spaces", settings["name"])
     # Both stand beside the sweeps already: the newest, and the winners as experiments.
     require(settings["name"] not in ("last", "experiment"), "sweep.name", "must be another name", settings["name"])
     for key, least in (("seeds", 1), ("parallel", 1), ("retries", 0), ("pruner_warmup", 0), ("finalists", 1)):
@@ -184,6 +192,13 @@ def _check(settings: Mapping[str, Any]) -> None:
     trials = settings["trials"]
     fits = trials is None or (isinstance(trials, int) and not isinstance(trials, bool) and trials >= 1)
     require(fits, "sweep.trials", "must be a whole number of at least 1, or null", trials)
+    for key in ("isolate", "share", "report"):
+        require(isinstance(settings[key], bool), f"sweep.{key}", "must be true or false", settings[key])
+    space = settings["space"]
+    require(space is None or isinstance(space, dict), "sweep.space", "must be {key: values, ...}, or null", space)
+    words = settings["overrides"]
+    texts = isinstance(words, list) and all(isinstance(word, str) for word in words)
+    require(texts, "sweep.overrides", 'must be a list of text, such as ["optimizer=adam"]', words)
     metrics = settings["metrics"] or {}
     require(isinstance(metrics, dict), "sweep.metrics", "must be {name: max or min}, or null", metrics)
     for name, mode in metrics.items():
@@ -191,6 +206,14 @@ def _check(settings: Mapping[str, Any]) -> None:
     seconds_of(settings["budget"], "sweep.budget")
     if settings["sampler"] != "grid" and settings["method"] == "trials":
         require_extra("optuna", "sweep", f"sweep.sampler={settings['sampler']}")
+
+
+def _refuse_search(space: Space, settings: Mapping[str, Any]) -> None:
+    """Of a sweep that searches nothing but its candidates, and goes by the task's metric."""
+    if space.parameters:
+        key = space.parameters[0].key
+        raise UserError(f"{key} has several values, and sweep=backbones searches nothing but sweep.candidates.")
+    require(not settings["metrics"], "sweep.metrics", "must be null for sweep=backbones", settings["metrics"])
 
 
 def _check_screen(screen: Any, fixed: Sequence[str], space: Space, composer: Composer) -> None:

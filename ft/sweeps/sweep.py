@@ -19,6 +19,7 @@ from ft.sweeps.request import Request, read_request, refuse_another
 from ft.sweeps.running.launch import Launch
 from ft.sweeps.running.soup import choose_members
 from ft.sweeps.samplers.proposals import Proposals
+from ft.sweeps.space.space import as_overrides
 from ft.sweeps.trials import Trials
 from ft.sweeps.work import Rows, Work
 
@@ -50,8 +51,10 @@ def run_sweep(
     folder = SweepFolder.named(request.name, runs_dir=request.runs_dir)
     refuse_another(request, folder.asked(), resumed=any(word.startswith("resume=") for word in arguments))
     # Where Hydra and its launchers put what they write.
-    composer.of_hydra.append(f"hydra.sweep.dir='{folder.path}'")
+    composer.of_hydra += as_overrides({"hydra.sweep.dir": str(folder.path)})
     settings = request.settings
+    of_backbones = settings["method"] == "backbones"
+    looked_at = _candidates(request, composer) if of_backbones else ([], [])
     launch = Launch(
         # A sweep that goes on may have been told its launcher when it began.
         context, task, composer.config(request.own), composer,
@@ -60,12 +63,12 @@ def run_sweep(
     )  # fmt: skip
     with folder.alone():
         folder.ask(_content(request, folder, folder.asked()))
-        proposals = _proposals(request, folder) if settings["method"] == "trials" else None
+        proposals = None if of_backbones else _proposals(request, folder)
         with Live(None if proposals is None else proposals.total, request.metric, request.mode) as live:
             work = Work(request, folder, composer, launch, live.show)
             hurried = False
             try:
-                rows = _backbones(work) if proposals is None else _trials(work, proposals, live)
+                rows = _backbones(work, *looked_at) if proposals is None else _trials(work, proposals, live)
             except Terminated:
                 hurried = True  # who sends SIGTERM does not wait for a page
                 raise
@@ -85,7 +88,13 @@ def _trials(work: Work, proposals: Proposals, live: Live) -> Rows:
     return rows
 
 
-def _backbones(work: Work) -> Rows:
+def _candidates(request: Request, composer: Composer) -> tuple[list[Any], list[str]]:
+    from ft.sweeps.backbones.sweep import asked_candidates
+
+    return asked_candidates(request.settings, lambda words: composer.plain([*request.fixed, *words]))
+
+
+def _backbones(work: Work, candidates: Sequence[Any], without: Sequence[str]) -> Rows:
     from ft.sweeps.backbones.sweep import rank_backbones
 
     rows: Rows = []
@@ -94,7 +103,7 @@ def _backbones(work: Work) -> Rows:
         rows[:] = new
         work.show(new)
 
-    rank_backbones(JobDriver(work._replace(show=show)))
+    rank_backbones(JobDriver(work._replace(show=show)), candidates, without)
     return rows
 
 

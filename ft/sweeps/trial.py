@@ -20,6 +20,7 @@ class SeedRun:
         overrides: That compose it, without the sweep's own.
         folder: Of its job.
         run: Its run folder, relative to the sweep's.
+        metric: What its value is, of those that a run returns; empty: the task's.
     """
 
     seed: int
@@ -27,15 +28,25 @@ class SeedRun:
     overrides: Sequence[str]
     folder: JobFolder
     run: str
+    metric: str = ""
 
     @property
     def key(self) -> str:
         return self.folder.path.name
 
+    @property
+    def value(self) -> float | None:
+        """What the sweep goes by; of a run that has not ended, or failed, nothing."""
+        result = self.folder.result()
+        if result is None:
+            return None
+        return result.metrics.get(self.metric) if self.metric else result.value
+
     def row(self) -> dict[str, Any]:
         """For ``trials.json``; a run that has not ended has no status."""
         result = self.folder.result()
-        return {"key": self.key, "seed": self.seed, "run": self.run, **(asdict(result) if result else {"status": ""})}
+        ended = {**asdict(result), "value": self.value} if result else {"status": ""}
+        return {"key": self.key, "seed": self.seed, "run": self.run, **ended}
 
 
 @dataclass
@@ -59,6 +70,11 @@ class Trial:
     screened: bool = False
     before: Sequence[SeedRun] = ()
     interrupted: bool = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether any of its runs was asked for."""
+        return bool(self.before) or any((run.folder.path / "job.json").is_file() for run in self.runs)
 
     def results(self) -> list[Result]:
         """Of the runs that have ended."""
@@ -88,15 +104,15 @@ class Trial:
 
     @property
     def value(self) -> float | None:
-        """Mean of the task's metric over the seeds that have ended well; of a pruned trial, as far as it came."""
-        values = [result.value for result in self.results() if result.value is not None]
+        """Mean of what the sweep goes by over the seeds that have ended well; of a pruned trial, as far as it came."""
+        values = [value for run in self.runs if (value := run.value) is not None]
         return fmean(values) if values and self.state != FAILED else None
 
     @property
     def screening(self) -> float | None:
         """Mean of the values that it was screened with; of a sweep without, nothing."""
-        results = _results(self.runs if self.screened else self.before)
-        values = [result.value for result in results if result.value is not None]
+        runs = self.runs if self.screened else self.before
+        values = [value for run in runs if (value := run.value) is not None]
         return fmean(values) if values else None
 
     def metrics(self) -> dict[str, float]:

@@ -72,8 +72,8 @@ class Trials:
             self._tell()
 
     def rows(self) -> Rows:
-        """Of ``trials.json``, by number."""
-        return [trial.row() for trial in sorted(self.trials, key=lambda trial: trial.number)]
+        """Of ``trials.json``, by number; what has not begun is no trial yet."""
+        return [trial.row() for trial in sorted(self.trials, key=lambda trial: trial.number) if trial.begun]
 
     def configs(self) -> dict[str, Mapping[str, Any]]:
         """Of all runs, by key."""
@@ -97,7 +97,8 @@ class Trials:
             if (folder.path / "job.json").is_file():
                 run = Path(folder.job().run)  # of an earlier call, or of another trial with the same values
                 self.launch.reopen(folder)
-            runs.append(SeedRun(config["seed"], config, words, folder, str(run.relative_to(self.folder.path))))
+            at_hand = str(run.relative_to(self.folder.path))
+            runs.append(SeedRun(config["seed"], config, words, folder, at_hand, self.request.returned))
         return runs
 
     def _finalists(self) -> list[Trial]:
@@ -184,7 +185,7 @@ class Trials:
             return
         told = dict(trial.told)
         if told:
-            told["before"] = [run.folder.result().value for run in trial.runs[:at]]  # pyright: ignore[reportOptionalMemberAccess] -- they have ended
+            told["before"] = [run.value for run in trial.runs[:at]]
         settings: dict[str, Any] = {}
         if run.key in self._kept:
             settings["keep_phases"] = sorted(set(self._kept[run.key]))

@@ -129,6 +129,14 @@ def test_csv_and_parquet_hold_the_same(tmp_path):
     assert read(tmp_path / "t.csv") == as_text
 
 
+def test_a_whole_number_of_more_than_64_bits_is_a_double(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    with parquet_table(tmp_path / "t.parquet", {"seed": float}) as table:
+        for value in (99999999999999999999, 3, None):
+            table.write([value])
+    assert parquet.read_table(tmp_path / "t.parquet").to_pydict() == {"seed": [1e20, 3.0, None]}
+
+
 def test_parquet_is_written_group_by_group(tmp_path, monkeypatch):
     parquet = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr("ft.inference.tables.GROUP", 3)

@@ -15,7 +15,7 @@ from ft.errors import UserError
 from ft.job_folder import FAILED, FINISHED, JobFolder, Result
 from ft.sweeps.backbones.candidates import Candidate, find_candidates
 from ft.sweeps.backbones.looks import FIRST, HELD_OUT, SECOND, Look, Seen, difference_error, row
-from ft.sweeps.backbones.sweep import decide, rank_backbones
+from ft.sweeps.backbones.sweep import Choice, asked_candidates, decide, rank_backbones
 from tests.sweeps.backbone_driver import HereDriver
 
 
@@ -129,8 +129,12 @@ class Answers(HereDriver):
         folder.answer(Result(FINISHED, value=value, metrics={**metrics, "side": 64}, seconds=1.0))
 
 
+def rank(driver: HereDriver) -> Choice | None:
+    return rank_backbones(driver, *asked_candidates(driver.settings, driver.compose))
+
+
 def chosen_by(driver: HereDriver) -> str:
-    choice = rank_backbones(driver)
+    choice = rank(driver)
     assert choice is not None
     return choice.chosen.candidate.override
 
@@ -147,7 +151,7 @@ def in_reach(monkeypatch):
 def test_the_best_are_looked_at_again_and_nobody_else(in_reach, tmp_path, capsys):
     values = {(A, FIRST): 0.90, (B, FIRST): 0.9001, (C, FIRST): 0.5, (A, SECOND): 0.95, (B, SECOND): 0.9}
     driver = Answers(tmp_path, values)
-    choice = rank_backbones(driver)
+    choice = rank(driver)
     assert choice is not None
     assert choice.chosen.candidate.override == A
     assert [words for words, asked in driver.done if asked.get("resolution")] == [(A,), (B,), (C,)]
@@ -185,7 +189,7 @@ def test_a_candidate_that_fails_is_told_and_the_rest_decide(in_reach, tmp_path, 
 
 def test_where_all_fail_nothing_is_chosen_and_the_rows_say_why(in_reach, tmp_path):
     driver = Answers(tmp_path, {(A, FIRST): None, (B, FIRST): None, (C, FIRST): None})
-    assert rank_backbones(driver) is None
+    assert rank(driver) is None
     assert [each["state"] for each in driver.told[-1]] == [FAILED] * 3
     assert driver.told[-1][0]["jobs"][0]["message"] == "it broke"
     assert len(driver.done) == 3
@@ -194,7 +198,7 @@ def test_where_all_fail_nothing_is_chosen_and_the_rows_say_why(in_reach, tmp_pat
 def test_a_resolution_in_pixels_is_refused_before_any_job(in_reach, tmp_path):
     driver = Answers(tmp_path, {}, resolution=128)
     with pytest.raises(UserError, match=r"sweep.resolution must be in \(0, 1\], got 128"):
-        rank_backbones(driver)
+        rank(driver)
     assert driver.done == []
 
 
@@ -202,7 +206,7 @@ def test_a_resolution_in_pixels_is_refused_before_any_job(in_reach, tmp_path):
 def test_settings_out_of_range_are_refused_before_any_job(in_reach, tmp_path, key, value):
     driver = Answers(tmp_path, {}, **{key: value})
     with pytest.raises(UserError, match=f"sweep.{key} must be at least .*, got {value}"):
-        rank_backbones(driver)
+        rank(driver)
     assert driver.done == []
 
 
@@ -284,7 +288,7 @@ SMALL = ("data=synthetic", "data.num_images=80", "data.size=32", "data.suggested
 
 def test_the_whole_way_from_images_to_a_choice(tmp_path, weights_here):
     driver = HereDriver(tmp_path / "sweep", f"model.weights_dir='{weights_here}'", *SMALL)
-    choice = rank_backbones(driver)
+    choice = rank(driver)
     assert choice is not None
     assert choice.without == ("test_vit",)
     assert {each.candidate.name for each in choice.seen} == {"test_resnet", "test_byobnet"}

@@ -144,6 +144,9 @@ def test_what_was_begun_is_asked_for_first_and_every_trial_once(url: str):
     # More trials may be asked for later.
     more = study(url, name, trials=6)
     assert [proposal.number for proposal in more.ask(9)] == [1, 0, 2, 3, 4, 5]
+    # Or fewer: what is left of the others is not begun again.
+    fewer = study(url, name, trials=2)
+    assert [proposal.number for proposal in fewer.ask(9)] == [1, 0]
 
 
 def _of(source: Study, *numbers: int) -> list[Any]:

@@ -93,7 +93,48 @@ def test_jobs_print_into_their_own_files(sweep):
 
 def test_no_time_is_left_for_a_second_trial(sweep):
     swept = sweep("seed=0,1,2", "sweep.budget=0.1s")
-    assert [row["state"] for row in swept.rows] == ["finished", "interrupted", "interrupted"]
+    assert [row["state"] for row in swept.rows] == ["finished"]
+    assert "1 trial: 1 finished" in swept.out
+    assert "2 of 3 have not begun: the same command goes on" in swept.out
+    assert swept.code == 0
+    again = sweep("seed=0,1,2")
+    assert [row["state"] for row in again.rows] == ["finished"] * 3
+    assert "have not begun" not in again.out
+
+
+@pytest.mark.parametrize(("metric", "mode"), [("val/loss", "min"), ("val/acc", "min"), ("val/loss", "max")])
+def test_the_metric_that_is_named_first_decides(sweep, metric, mode):
+    swept = sweep("optimizer=adam,sgd", "sweep.name=plain", "optimizer.lr=0.01")
+    named = sweep("optimizer=adam,sgd", "sweep.name=named", "optimizer.lr=0.01", f"sweep.metrics={{{metric}: {mode}}}")
+    assert [row["value"] for row in named.rows] == [row["metrics"][metric] for row in swept.rows]
+    assert [row["jobs"][0]["value"] for row in named.rows] == [row["value"] for row in named.rows]
+    best = (min if mode == "min" else max)(named.rows, key=lambda row: row["value"])
+    assert f"best  trial {best['number']}  " in named.out
+    assert f"{metric} {best['value']:.4f}" in named.out
+    asked = yaml.safe_load((named.path / "sweep.yaml").read_text(encoding="utf-8"))
+    assert (asked["metric"], asked["mode"]) == (metric, mode)
+
+
+def test_the_page_of_a_sweep_goes_by_that_metric_too(sweep):
+    swept = sweep("optimizer=adam,sgd", "sweep.metrics={val/loss: min, seconds: min}", "sweep.report=true")
+    best = min(swept.rows, key=lambda row: row["value"])
+    written = yaml.safe_load((swept.path / "best.yaml").read_text(encoding="utf-8"))
+    assert {"override /optimizer": best["params"]["optimizer"]} in written["defaults"]
+    assert "val/loss" in (swept.path / "sweep.html").read_text(encoding="utf-8")
+
+
+def test_words_that_are_said_again_are_nothing_new(sweep):
+    first = sweep("seed=0,1", "sweep.trials=1")
+    again = sweep("seed=0,1", "resume=last", "sweep.trials=null")
+    assert again.code == 0, again.err
+    assert again.path.resolve() == first.path.resolve()
+    assert [row["state"] for row in again.rows] == ["finished"] * 2
+
+
+def test_an_apostrophe_in_the_path_is_no_quote(sweep, tmp_path):
+    swept = sweep("seed=0", f'runs_dir="{tmp_path}/o\'brien"')
+    assert swept.code == 0, swept.err
+    assert (tmp_path / "o'brien" / "sweeps" / "last" / "trials.json").is_file()
 
 
 @pytest.mark.full

@@ -64,6 +64,25 @@ BEFORE_ANY_RUN = {
     ),
     "sweep inside a sweep": (["sweep.seeds=1,2"], ["sweep.seeds", "one value"]),
     "seeds twice": (["sweep.seeds=2", "seed=0,1"], ["seed is searched already"]),
+    "no folds of backbones": (["sweep=backbones", "sweep.folds=1"], ["sweep.folds must be at least 2, got 1"]),
+    "search beside backbones": (["sweep=backbones", "seed=0,1"], ["seed has several values", "sweep.candidates"]),
+    "metrics of backbones": (["sweep=backbones", "sweep.metrics={val/loss: min}"], ["sweep.metrics must be null"]),
+    "space that is none": (["sweep.space=[a]"], ["sweep.space must be {key: values, ...}, or null, got ['a']"]),
+    "overrides that are no list": (["sweep.overrides=abc"], ["sweep.overrides must be a list of text", "'abc'"]),
+    "overrides without quotes": (
+        ["sweep.overrides=[optimizer=adam]"],
+        ["""'sweep.overrides=["optimizer=adam"]'"""],
+    ),
+    "yes or no": (["sweep.isolate=maybe", "seed=0,1"], ["sweep.isolate must be true or false, got 'maybe'"]),
+    "name with a space": (["sweep.name='a b'", "seed=0,1"], ["sweep.name", "without spaces, got 'a b'"]),
+    "key inside a value": (
+        ["model.kwargs={},{nonsense: 1}"],
+        ["model.kwargs is given a group with a key that it does not have", "+model.kwargs.NAME=VALUE"],
+    ),
+    "phase without steps": (
+        ["recipe=auto", "recipe.phases=[{depth: 0.5, views: 1, rate: 1.0}],[]"],
+        ["recipe.phases.0 lacks steps"],
+    ),
     "nothing to resume": (["resume=last"], ["resume=last is not a sweep", "holds no sweeps"]),
 }  # fmt: skip
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ft.errors import require
 from ft.job_folder import FINISHED
-from ft.sweeps.backbones.candidates import find_candidates
+from ft.sweeps.backbones.candidates import Candidate, Compose, find_candidates
 from ft.sweeps.backbones.looks import FIRST, SECOND, Driver, Look, Seen, difference_error, row
 
 KIND = "backbone"
@@ -51,19 +51,33 @@ class Choice:
     metric: str
 
 
-def rank_backbones(request: Driver) -> Choice | None:
-    """Looks at all candidates, then again at the best, and decides; shows and writes all of it.
+def asked_candidates(settings: Mapping[str, Any], compose: Compose) -> tuple[list[Candidate], list[str]]:
+    """Those with pretrained weights, and the names of those without; nothing is written.
 
-    Returns:
-        ``None`` where every candidate failed; the rows say why.
+    Args:
+        settings: The composed section ``sweep``.
+        compose: Overrides to a job's config.
 
     Raises:
         UserError: A setting is wrong, or no candidate has weights.
     """
-    settings = request.settings
     _check(settings)
+    return find_candidates(settings["candidates"], compose)
+
+
+def rank_backbones(request: Driver, candidates: Sequence[Candidate], without: Sequence[str]) -> Choice | None:
+    """Looks at all candidates, then again at the best, and decides; shows and writes all of it.
+
+    Args:
+        request: What the sweep does for it.
+        candidates: With weights.
+        without: Names of those that have none.
+
+    Returns:
+        ``None`` where every candidate failed; the rows say why.
+    """
+    settings = request.settings
     task = request.compose([])["task"]
-    candidates, without = find_candidates(settings["candidates"], request.compose)
     seen = [Seen(number, candidate) for number, candidate in enumerate(candidates)]
     first = {"resolution": settings["resolution"], "images": settings["images"], "folds": settings["folds"]}
     seen = _look(request, seen, seen, FIRST, first)

@@ -83,7 +83,7 @@ class Study:
         known = self.study.get_trials(deepcopy=False)
         self._ended = [trial for trial in known if trial.state.is_finished()]
         self._begun = [trial for trial in known if not trial.state.is_finished()]
-        self._left = self.total - len(known)
+        self._left = self.total - len(self._ended)
 
     def ask(self, count: int) -> list[Proposal]:
         """Up to ``count`` that have not ended, those that a killed process has left first; empty: no more.
@@ -92,14 +92,9 @@ class Study:
         """
         proposals = [self._proposal(trial.number, self._drawn(trial)) for trial in self._ended]
         self._ended = []
-        for _ in range(count):
-            if self._begun:
-                trial = Trial(self.study, self._begun.pop(0)._trial_id)
-            elif self._left > 0:
-                trial = self.study.ask()
-                self._left -= 1
-            else:
-                break
+        for _ in range(min(count, self._left)):
+            trial = Trial(self.study, self._begun.pop(0)._trial_id) if self._begun else self.study.ask()
+            self._left -= 1
             proposals.append(self._proposal(trial.number, self._draw(trial)))
         return proposals
 
