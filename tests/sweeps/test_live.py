@@ -42,7 +42,10 @@ def test_a_line_a_trial_that_has_ended_each_once():
         "trial 3  optimizer=adam lr=0.0001  val/acc 0.9900  (pruned)  12.3 s",
     ]
     assert re.fullmatch(r"4 trials: 3 finished, 1 pruned  \d\.\d s", lines[4])
-    assert lines[5:] == ["best  trial 2  optimizer=adam lr=0.001  val/acc 0.9500"]
+    assert lines[5:] == [
+        "not begun: 1 of 5; the same command goes on",
+        "best  trial 2  optimizer=adam lr=0.001  val/acc 0.9500",
+    ]
 
 
 def test_lower_is_better_where_the_mode_is_min():

@@ -95,11 +95,11 @@ def test_no_time_is_left_for_a_second_trial(sweep):
     swept = sweep("seed=0,1,2", "sweep.budget=0.1s")
     assert [row["state"] for row in swept.rows] == ["finished"]
     assert "1 trial: 1 finished" in swept.out
-    assert "2 of 3 have not begun: the same command goes on" in swept.out
+    assert "not begun: 2 of 3; the same command goes on" in swept.out
     assert swept.code == 0
     again = sweep("seed=0,1,2")
     assert [row["state"] for row in again.rows] == ["finished"] * 3
-    assert "have not begun" not in again.out
+    assert "not begun" not in again.out
 
 
 @pytest.mark.parametrize(("metric", "mode"), [("val/loss", "min"), ("val/acc", "min"), ("val/loss", "max")])

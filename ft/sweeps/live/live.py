@@ -128,7 +128,7 @@ class Live:
         told = ", ".join(f"{count} {state}" for state, count in counts.items())
         lines = [f"{len(self.rows)} trial{'s' * (len(self.rows) > 1)}: {told}  {duration_in_words(self.elapsed)}"]
         if self.total is not None and (waiting := self.total - len(self.rows)) > 0:
-            lines.append(f"{waiting} of {self.total} have not begun: the same command goes on")
+            lines.append(f"not begun: {waiting} of {self.total}; the same command goes on")
         reasons = Counter(reason(row) for row in self.rows if row["state"] == FAILED)
         lines += [f"failed {count} time{'s' * (count > 1)}: {why}" for why, count in reasons.most_common()]
         ranked = best_first(self.rows, self.mode)
