@@ -78,7 +78,7 @@ def test_every_key_of_the_table_is_one_of_its_verb():
     for verb, rules in TABLE.items():
         if verb == "train":
             continue  # The doctor has all of its keys.
-        choices = ("recipe=full", "recipe=head") if verb == "doctor" else ("",)
+        choices = ("recipe=auto", "recipe=full", "recipe=head") if verb == "doctor" else ("",)
         keys: set[str] = set()
         for choice in choices:
             with composed(*filter(None, [choice]), config=verb) as config:

@@ -60,6 +60,7 @@ def test_what_is_listed_is_listed_with_its_types(word: str, values: list[Any]):
     parameter = only(word)
     assert parameter.key == word.partition("=")[0]
     assert parameter.values() == values
+    assert parameter.size == len(values)
     assert list(map(type, parameter.values())) == list(map(type, values))
 
 

@@ -54,6 +54,7 @@ BEFORE_ANY_RUN = {
     "mode": (["sweep.metrics={val/acc: maximum}", "seed=0,1"], ["sweep.metrics.val/acc", "max"]),
     "empty range": (["seed=range(3,3)"], ["seed", "range(3,3)", "empty"]),
     "interval in a grid": (["optimizer.lr=interval(0.1,0.2)"], ["optimizer.lr", "sweep.sampler=tpe"]),
+    "endless grid": (["seed=range(0,1000000000)"], ["a grid of seed has 1,000,000,000 combinations", "random"]),
     "condition on nothing": (
         ["sweep.space={optimizer.lr: {range: 'choice(0.1, 0.2)', when: {optimzer: adam}}}", "optimizer=adam,sgd"],
         ["optimizer.lr", "optimzer"],

@@ -1,12 +1,15 @@
 """Which samplers and pruners there are, and what each can be used for; known without Optuna."""
 
 from collections.abc import Sequence
+from math import prod
 
 from ft.errors import UserError, one_of
 from ft.sweeps.space.parameters import CHOICE, Space
 
 GRID = "grid"
 SAMPLERS = (GRID, "random", "tpe", "gp", "cmaes", "nsga2")
+# Combinations of a grid; counting them takes a second.
+MOST = 1_000_000
 PRUNERS = ("none", "median", "asha", "hyperband")
 
 
@@ -54,7 +57,7 @@ def refuse_intervals(space: Space) -> None:
     """Refuses what a grid cannot count out.
 
     Raises:
-        UserError: A parameter can be any number.
+        UserError: A parameter can be any number, or there are too many combinations to ever end.
     """
     for parameter in space.parameters:
         if not parameter.is_listed:
@@ -62,3 +65,8 @@ def refuse_intervals(space: Space) -> None:
                 f"{parameter.key} can be any number of {parameter.text()}, and a grid tries each value: "
                 f"give range(...) or choice(...), or set sweep.sampler=tpe."
             )
+    # Those of parameters with conditions come on top.
+    size = prod(parameter.size for parameter in space.parameters if not parameter.when)
+    if size > MOST:
+        keys = ", ".join(parameter.key for parameter in space.parameters)
+        raise UserError(f"a grid of {keys} has {size:,} combinations: give fewer values, or set sweep.sampler=random.")

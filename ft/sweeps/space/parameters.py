@@ -40,6 +40,14 @@ class Parameter:
         """Whether its values can be counted out."""
         return self.kind == CHOICE or self.step is not None
 
+    @property
+    def size(self) -> int:
+        """How many values there are, where ``is_listed``."""
+        if self.kind == CHOICE:
+            return len(self.choices)
+        low, high, step = (Decimal(str(each)) for each in (self.low, self.high, self.step))
+        return 1 + int((high - low) / step)
+
     def values(self) -> list[Any]:
         """All of them, in order, where ``is_listed``."""
         return list(self.choices) if self.kind == CHOICE else list(_numbers(self.low, self.high, self.step))
