@@ -123,7 +123,8 @@ def _soup(work: Work, rows: Rows, configs: Mapping[str, Mapping[str, Any]]) -> N
     if result.status == FINISHED:
         told = json.loads((folder.path / "runs" / "soup" / "soup.json").read_text(encoding="utf-8"))["members"]
         kept = [each["run"] for each in told if each["kept"]]
-        content = {"members": [each["run"] for each in told], "kept": kept, "value": result.value, "run": "runs/soup"}
+        value = result.metrics.get(request.returned) if request.returned else result.value
+        content = {"members": [each["run"] for each in told], "kept": kept, "value": value, "run": "runs/soup"}
         write_whole(folder.path / "soup.json", json.dumps(content, indent=2) + "\n")
 
 
