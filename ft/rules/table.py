@@ -107,6 +107,9 @@ TRAIN = {
     "sweep.sampler": Rule(Literal["grid", "random", "tpe", "gp", "cmaes", "nsga2"]),
     "sweep.pruner": Rule(Literal["none", "median", "asha", "hyperband"]),
     "sweep.soup": Rule(Literal["none", "greedy"]),
+    "sweep.isolate": Rule(bool),
+    "sweep.share": Rule(bool),
+    "sweep.report": Rule(bool),
 }  # fmt: skip
 
 TABLE: dict[str, dict[str, Rule]] = {

@@ -192,8 +192,6 @@ def _check(settings: Mapping[str, Any]) -> None:
     trials = settings["trials"]
     fits = trials is None or (isinstance(trials, int) and not isinstance(trials, bool) and trials >= 1)
     require(fits, "sweep.trials", "must be a whole number of at least 1, or null", trials)
-    for key in ("isolate", "share", "report"):
-        require(isinstance(settings[key], bool), f"sweep.{key}", "must be true or false", settings[key])
     space = settings["space"]
     require(space is None or isinstance(space, dict), "sweep.space", "must be {key: values, ...}, or null", space)
     words = settings["overrides"]

@@ -34,7 +34,7 @@ class Uncertainty:
 
 
 def seed_values(row: Row) -> list[float]:
-    """The task's metric of each run of the trial that finished."""
+    """What the sweep goes by, of each run of the trial that finished."""
     return [job["value"] for job in row["jobs"] if job["status"] == FINISHED and job["value"] is not None]
 
 
